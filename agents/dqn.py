@@ -1,0 +1,341 @@
+"""keras-rl's `DQNAgent` (Mnih et al. 2015), on Keras 3."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from agents.learner import Learner
+from agents.player import Player
+from keras_rl import clone_model, rl
+from memory.replay import Batch, SequentialMemory
+from models.policy_file import fold_dueling
+
+
+class DQNAgent(rl.agents.dqn.DQNAgent):
+    """A drop-in for keras-rl2's `DQNAgent`: the same arguments, methods, callbacks and metrics, and faster.
+
+    It learns from replayed transitions by one compiled call an update (see `Learner`), takes Gymnasium
+    environments as well as keras-rl's, and plays several environments side by side when given a list: their
+    actions come from one call of the network. With a `memory.replay.SequentialMemory` a truncated episode
+    keeps its bootstrap; keras-rl's own memory has one flag for both and treats a truncation as terminal.
+
+    Args:
+        model: A Keras model of one Q-value per action, output (batch, nb_actions).
+        policy: Chooses actions in training. Default: `EpsGreedyQPolicy()`.
+        test_policy: Chooses actions in `test`. Default: `GreedyQPolicy()`.
+        enable_double_dqn: Let the online network choose the action that the target network values (van
+            Hasselt et al. 2016).
+        enable_dueling_network: Replace the last layer by a state value and advantages (Wang et al. 2016).
+        dueling_type: "avg": Q = V + A - mean A, "max": Q = V + A - max A, "naive": Q = V + A.
+        terminal_on_life_loss: Whether `info["life_lost"]` ends the return, though not the game. It needs a
+            memory that keeps the two apart.
+        nb_actions, memory, gamma, batch_size, nb_steps_warmup, train_interval, memory_interval,
+        target_model_update, delta_clip, custom_model_objects, processor: As in keras-rl, counted in agent
+            steps. `target_model_update` from 1 on is the number of steps between two copies of the network
+            to the target network, below 1 the fraction of a soft update.
+
+    Raises:
+        ValueError: If the model's output or an argument does not fit.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        policy=None,
+        test_policy=None,
+        enable_double_dqn: bool = False,
+        enable_dueling_network: bool = False,
+        dueling_type: str = "avg",
+        *args,
+        terminal_on_life_loss: bool = False,
+        **kwargs,
+    ) -> None:
+        if enable_dueling_network:
+            model = dueling_network(model, dueling_type)
+        super().__init__(model, policy, test_policy, enable_double_dqn, False, dueling_type, *args, **kwargs)
+        self.enable_dueling_network = enable_dueling_network
+        self.terminal_on_life_loss = terminal_on_life_loss
+        self.stop_training = False
+        self._own_memory = isinstance(self.memory, SequentialMemory)
+        if terminal_on_life_loss and not self._own_memory:
+            raise ValueError(
+                "terminal_on_life_loss needs memory.replay.SequentialMemory, not keras-rl's own."
+            )
+
+    def compile(self, optimizer, metrics: Sequence = ()) -> None:
+        """Makes the target network and the compiled update.
+
+        Args:
+            optimizer: A Keras optimizer, or its name.
+            metrics: Keras metric functions or their names, reported after every update.
+        """
+        self.target_model = clone_model(self.model, self.custom_model_objects)
+        scale = getattr(self.processor, "process_state_batch", None)
+        # Only a processor that says so can become part of the compiled call; others run before it, in NumPy.
+        self._preprocess_in_learner = getattr(scale, "traceable", False)
+        self.learner = Learner(
+            self.model,
+            self.target_model,
+            keras.optimizers.get(optimizer),
+            preprocess=scale if self._preprocess_in_learner else None,
+            double_dqn=self.enable_double_dqn,
+            delta_clip=self.delta_clip,
+            target_model_update=self.target_model_update,
+            metrics=metrics,
+        )
+        self._learner_metrics_names = [
+            "loss",
+            *(m if isinstance(m, str) else getattr(m, "__name__", None) or m.name for m in metrics),
+            "mean_q",
+        ]
+        self.compiled = True
+
+    def fit(
+        self,
+        env,
+        nb_steps,
+        action_repetition=1,
+        callbacks=None,
+        verbose=1,
+        visualize=False,
+        nb_max_start_steps=0,
+        start_step_policy=None,
+        log_interval=10000,
+        nb_max_episode_steps=None,
+    ) -> keras.callbacks.History:
+        """Trains for `nb_steps` agent steps, counted over all environments. Arguments as in keras-rl.
+
+        `env` may be a list of environments, as many as the memory has streams. Ctrl-C ends the training, as
+        does a callback that sets `self.model.stop_training`; the `History` is returned all the same. Episodes
+        are reported with their `episode_reward`, as learned from, and their `episode_score`, as the
+        environment gave it.
+        """
+        callbacks = list(callbacks or [])
+        if verbose == 1:
+            callbacks.append(rl.callbacks.TrainIntervalLogger(interval=log_interval))
+        elif verbose > 1:
+            callbacks.append(rl.callbacks.TrainEpisodeLogger())
+        callbacks = self._callback_list(env, callbacks, visualize, {"nb_steps": nb_steps})
+        start = (action_repetition, nb_max_start_steps, start_step_policy, nb_max_episode_steps)
+        players = self._players(env, callbacks, *start)
+        self.training = True
+        self.step = 0
+        self._on_train_begin()
+        callbacks.on_train_begin()
+        did_abort = False
+        try:
+            self._play(players, callbacks, nb_steps=nb_steps)
+        except KeyboardInterrupt:
+            did_abort = True
+        callbacks.on_train_end(logs={"did_abort": did_abort})
+        self._on_train_end()
+        return self.history
+
+    def test(
+        self,
+        env,
+        nb_episodes=1,
+        action_repetition=1,
+        callbacks=None,
+        visualize=True,
+        nb_max_episode_steps=None,
+        nb_max_start_steps=0,
+        start_step_policy=None,
+        verbose=1,
+    ) -> keras.callbacks.History:
+        """Plays `nb_episodes` episodes with the test policy and learns nothing. Arguments as in keras-rl."""
+        callbacks = list(callbacks or []) + ([rl.callbacks.TestLogger()] if verbose else [])
+        callbacks = self._callback_list(env, callbacks, visualize, {"nb_episodes": nb_episodes})
+        start = (action_repetition, nb_max_start_steps, start_step_policy, nb_max_episode_steps)
+        players = self._players(env, callbacks, *start)
+        self.training = False
+        self.step = 0
+        self._on_test_begin()
+        callbacks.on_train_begin()
+        self._play(players, callbacks, nb_episodes=nb_episodes)
+        callbacks.on_train_end()
+        self._on_test_end()
+        return self.history
+
+    def _play(self, players: list[Player], callbacks, *, nb_steps=np.inf, nb_episodes=np.inf) -> None:
+        """The loop: act, step, store, learn, sync, report. Ends after either number, or when told to stop."""
+        self.stop_training = False
+        episodes = 0
+        while True:
+            for player in players:
+                if player.observation is None and episodes < nb_episodes:
+                    self.reset_states()
+                    player.begin_episode(episodes)
+                    episodes += 1
+            players = [player for player in players if player.observation is not None]
+            actions = self._select_actions([self._state(p.observation, p.stream) for p in players])
+            for player, action in zip(players, actions, strict=True):
+                if self.step >= nb_steps or self.stop_training:
+                    return
+                observation = player.observation
+                callbacks.on_step_begin(player.episode_step)
+                step = player.step(action)
+                terminal = step.terminated or (self.terminal_on_life_loss and step.life_lost)
+                if self.step % self.memory_interval == 0 or step.episode_end:
+                    self._store(observation, action, step.reward, terminal, step.episode_end, player.stream)
+                metrics = self._learn()
+                logs = {
+                    "action": action,
+                    "observation": player.observation,
+                    "reward": step.reward,
+                    "metrics": metrics,
+                    "episode": player.episode,
+                    "info": step.info,
+                }
+                callbacks.on_step_end(player.episode_step - 1, logs)
+                self.step += 1
+                if step.episode_end:
+                    # The memory's last word on an episode is the observation it ended with.
+                    self._store(player.observation, 0, 0.0, False, False, player.stream)
+                    player.end_episode(nb_steps=self.step if self.training else player.episode_step)
+            if not players:
+                return
+
+    def forward(self, observation) -> int:
+        """The action for `observation`, chosen by the policy. With `backward`, a step of keras-rl's own loop."""
+        self.recent_observation = observation
+        (self.recent_action,) = self._select_actions([self._state(observation)])
+        return self.recent_action
+
+    def backward(self, reward, terminal) -> list[float]:
+        """Stores what the last action led to, and learns where an update is due; returns its metrics."""
+        if self.step % self.memory_interval == 0:
+            self._store(self.recent_observation, self.recent_action, reward, terminal, terminal)
+        return self._learn()
+
+    def compute_batch_q_values(self, state_batch) -> np.ndarray:
+        """Q-values, (batch, nb_actions) float32, of states as the memory gives them."""
+        if not self.compiled:
+            return super().compute_batch_q_values(state_batch)
+        return self.learner.q_values(self._network_input(state_batch))
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """Names of the values that `backward` returns: the learner's, the policy's and the processor's."""
+        names = self._learner_metrics_names + list(self.policy.metrics_names)
+        return names + (list(self.processor.metrics_names) if self.processor is not None else [])
+
+    def plain_weights(self) -> list[np.ndarray]:
+        """The network's weights, a dueling head folded into one dense layer: Q = V + A - mean A is linear.
+
+        Raises:
+            ValueError: For dueling_type "max", which is not.
+        """
+        *body, kernel, bias = self.model.get_weights()
+        if self.enable_dueling_network:
+            kernel, bias = fold_dueling(kernel, bias, self.dueling_type)
+        return [*body, kernel, bias]
+
+    def _state(self, observation, stream: int = 0) -> list:
+        """The last observations of a stream, oldest first, `observation` being the newest."""
+        if self._own_memory:
+            return self.memory.get_recent_state(observation, stream=stream)
+        return self.memory.get_recent_state(observation)
+
+    def _select_actions(self, states: list) -> list[int]:
+        """One action a state, from one call of the network."""
+        if not states:
+            return []
+        policy = self.policy if self.training else self.test_policy
+        return [int(policy.select_action(q_values=q)) for q in self.compute_batch_q_values(states)]
+
+    def _store(self, observation, action, reward, terminal, episode_end, stream: int = 0) -> None:
+        if self._own_memory:
+            self.memory.append(
+                observation, action, reward, terminal, self.training, episode_end=episode_end, stream=stream
+            )
+        else:
+            self.memory.append(observation, action, reward, terminal or episode_end, training=self.training)
+
+    def _learn(self) -> list[float]:
+        """An update every `train_interval` steps, Q_target <- Q every `target_model_update` steps."""
+        metrics = [np.nan] * len(self.metrics_names)
+        if not self.training:
+            return metrics
+        if self.step > self.nb_steps_warmup and self.step % self.train_interval == 0:
+            metrics = [*self.learner.update(*self._sample()).tolist(), *self.policy.metrics]
+            metrics += self.processor.metrics if self.processor is not None else []
+        if self.target_model_update >= 1 and self.step % self.target_model_update == 0:
+            self.update_target_model_hard()
+        return metrics
+
+    def _sample(self) -> Batch:
+        if self._own_memory:
+            batch = self.memory.sample_batch(self.batch_size, self.gamma)
+        else:
+            state0, action, reward, state1, terminal1 = zip(*self.memory.sample(self.batch_size), strict=True)
+            discount = np.where(terminal1, 0.0, self.gamma).astype(np.float32)
+            batch = Batch(state0, np.array(action, np.int32), np.array(reward, np.float32), state1, discount)
+        return batch._replace(
+            state0=self._network_input(batch.state0), state1=self._network_input(batch.state1)
+        )
+
+    def _network_input(self, states):
+        """States as arrays: as they are where the learner scales them, else through the processor."""
+        if self._preprocess_in_learner:
+            return np.asarray(states, dtype=states[0][-1].dtype)
+        return self.process_state_batch(states)
+
+    def _players(self, env, callbacks, *start) -> list[Player]:
+        if not self.compiled:
+            raise RuntimeError("The agent is not compiled yet; call compile() before fit() or test().")
+        environments = list(env) if isinstance(env, (list, tuple)) else [env]
+        streams = self.memory.num_streams if self._own_memory else 1
+        if len(environments) > streams:
+            raise ValueError(
+                f"{len(environments)} environments were given, but the memory has {streams} stream(s); use "
+                f"memory.replay.SequentialMemory(..., num_streams={len(environments)})."
+            )
+        return [Player(e, stream, self.processor, callbacks, *start) for stream, e in enumerate(environments)]
+
+    def _callback_list(self, env, callbacks: list, visualize: bool, params: dict):
+        self.history = keras.callbacks.History()
+        callbacks = callbacks + ([rl.callbacks.Visualizer()] if visualize else []) + [self.history]
+        callback_list = rl.callbacks.CallbackList(callbacks)
+        callback_list.set_model(self)
+        callback_list._set_env(env)
+        callback_list.set_params(params)
+        return callback_list
+
+
+@keras.saving.register_keras_serializable("keras_rl")
+class DuelingAggregation(keras.layers.Layer):
+    """Q-values from a state value V = y[:, 0] and advantages A = y[:, 1:] (Wang et al. 2016, section 3).
+
+    Input shape: (batch, 1 + nb_actions). Output shape: (batch, nb_actions).
+    """
+
+    def __init__(self, dueling_type: str, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.dueling_type = dueling_type
+
+    def call(self, y):
+        value, advantage = y[:, :1], y[:, 1:]
+        if self.dueling_type == "avg":
+            return value + advantage - keras.ops.mean(advantage, axis=1, keepdims=True)
+        if self.dueling_type == "max":
+            return value + advantage - keras.ops.max(advantage, axis=1, keepdims=True)
+        return value + advantage
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "dueling_type": self.dueling_type}
+
+
+def dueling_network(model: keras.Model, dueling_type: str) -> keras.Model:
+    """`model` with its last layer replaced by a dueling head, as keras-rl builds it.
+
+    Raises:
+        ValueError: If `dueling_type` is none of "avg", "max", "naive".
+    """
+    if dueling_type not in ("avg", "max", "naive"):
+        raise ValueError(f'dueling_type is "{dueling_type}", expected "avg", "max" or "naive".')
+    y = keras.layers.Dense(1 + model.outputs[0].shape[-1], name="value_and_advantages")(
+        model.layers[-2].output
+    )
+    return keras.Model(model.inputs, DuelingAggregation(dueling_type, name="q_values")(y))

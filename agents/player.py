@@ -1,0 +1,126 @@
+"""One environment being played by an agent."""
+
+import warnings
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_rl import as_keras_rl_environment
+
+
+class Step(NamedTuple):
+    """What an action led to."""
+
+    reward: float  # as the processor gave it, summed over the repetitions of the action
+    terminated: bool  # the new state is terminal
+    episode_end: bool  # terminated, or truncated: the time is up
+    life_lost: bool  # the environment's info["life_lost"]
+    info: dict[str, Any]  # the environment's numbers, summed over the repetitions
+
+
+class Player:
+    """Plays episodes of one environment the way keras-rl's loop does, with its callbacks at the same places.
+
+    Args:
+        env: A Gymnasium environment, or one with the interface of keras-rl's `Env`.
+        stream: Which of the memory's streams belongs to it.
+        processor: keras-rl `Processor` or None.
+        callbacks: keras-rl `CallbackList`.
+        action_repetition: Number of times each action is given to the environment.
+        nb_max_start_steps: Each episode starts with 0 to `nb_max_start_steps - 1` steps that nobody learns from.
+        start_step_policy: observation -> action for these. Default: random actions.
+        nb_max_episode_steps: Number of steps after which an episode is truncated.
+
+    Raises:
+        ValueError: If `action_repetition` is below 1.
+    """
+
+    def __init__(
+        self,
+        env,
+        stream: int,
+        processor,
+        callbacks,
+        action_repetition: int = 1,
+        nb_max_start_steps: int = 0,
+        start_step_policy=None,
+        nb_max_episode_steps: int | None = None,
+    ) -> None:
+        if action_repetition < 1:
+            raise ValueError(f"action_repetition must be >= 1, is {action_repetition}.")
+        self.env = as_keras_rl_environment(env)
+        self.stream = stream
+        self.processor = processor
+        self.callbacks = callbacks
+        self.action_repetition = action_repetition
+        self.nb_max_start_steps = nb_max_start_steps
+        self.start_step_policy = start_step_policy
+        self.nb_max_episode_steps = nb_max_episode_steps or np.inf
+        self.observation: Any = None  # None between episodes
+
+    def begin_episode(self, episode: int) -> None:
+        """Resets the environment and takes the random start steps."""
+        self.episode = episode
+        self.episode_step = 0
+        self.episode_reward = 0.0
+        self.episode_score = 0.0
+        self.callbacks.on_episode_begin(episode)
+        self.observation = self._reset()
+        start_steps = np.random.randint(self.nb_max_start_steps) if self.nb_max_start_steps else 0
+        for _ in range(start_steps):
+            policy = self.start_step_policy
+            action = self.env.action_space.sample() if policy is None else policy(self.observation)
+            self.observation, _, done, _ = self._act(action)
+            if done:
+                warnings.warn(
+                    f"The episode ended within its {start_steps} start steps; lower nb_max_start_steps.",
+                    stacklevel=2,
+                )
+                self.observation = self._reset()
+                break
+
+    def step(self, action: int) -> Step:
+        """Takes one agent step; `observation` is the new one afterwards, also at an episode's end."""
+        reward, done, info, total_info = 0.0, False, {}, {}
+        for _ in range(self.action_repetition):
+            self.observation, part, done, info = self._act(action)
+            reward += part
+            for key, value in info.items():
+                if isinstance(value, (bool, int, float, np.number)):
+                    total_info[key] = total_info.get(key, 0) + value
+            if done:
+                break
+        terminated = done and not info.get("TimeLimit.truncated", False)
+        self.episode_step += 1
+        self.episode_reward += reward
+        episode_end = done or self.episode_step >= self.nb_max_episode_steps
+        return Step(reward, terminated, episode_end, bool(info.get("life_lost", False)), total_info)
+
+    def end_episode(self, nb_steps: int) -> None:
+        """Reports the episode. `nb_steps` as in keras-rl: steps so far in training, of the episode in a test."""
+        logs = {
+            "episode_reward": self.episode_reward,
+            "episode_score": self.episode_score,
+            "nb_episode_steps": self.episode_step,
+            "nb_steps": nb_steps,
+        }
+        self.observation = None
+        self.callbacks.on_episode_end(self.episode, logs)
+
+    def _reset(self):
+        observation = deepcopy(self.env.reset())
+        return observation if self.processor is None else self.processor.process_observation(observation)
+
+    def _act(self, action):
+        """One action, once: (observation, reward, done, info) as the processor gives them."""
+        if self.processor is not None:
+            action = self.processor.process_action(action)
+        self.callbacks.on_action_begin(action)
+        observation, reward, done, info = self.env.step(action)
+        self.episode_score += reward
+        observation = deepcopy(observation)
+        if self.processor is not None:
+            observation, reward, done, info = self.processor.process_step(observation, reward, done, info)
+        self.callbacks.on_action_end(action)
+        return observation, float(reward), bool(done), info

@@ -1,0 +1,1 @@
+"""What a training shows and saves while it runs."""

@@ -1,0 +1,123 @@
+"""What is going on in a training, in numbers: gathered once, for the display and for metrics.csv."""
+
+import csv
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from keras_rl import rl
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A moment of a training. Scores are raw scores of full games; NaN means: not known yet."""
+
+    step: int  # agent steps so far
+    seconds: float  # since the start
+    steps_per_second: float  # over the last interval
+    episodes: int  # games finished so far
+    score: float  # mean of the last 100 games
+    best_score: float  # of a single game
+    epsilon: float  # share of random actions, at the last update
+    loss: float  # mean over the updates of the last interval
+    mean_q: float  # likewise: mean over the batch of max Q
+
+
+class TrainingMonitor(rl.callbacks.Callback):
+    """Makes a `Snapshot` every `interval` steps and at the end, and hands it to each of `listeners`."""
+
+    def __init__(self, interval: int, listeners: Sequence[Callable[[Snapshot], None]] = ()) -> None:
+        super().__init__()
+        self.interval = interval
+        self.listeners = listeners
+        self.scores: deque[float] = deque(maxlen=100)
+        self.best_score = np.nan
+        self.episodes = 0
+        self._step = 0
+        self._metrics: list[list[float]] = []
+
+    def on_train_begin(self, logs=None) -> None:
+        self._started = self._interval_started = time.monotonic()
+        self._names = self.model.metrics_names
+        self._interval_step = 0
+        self._epsilon = np.nan
+
+    def on_step_end(self, step: int, logs) -> None:
+        self._step += 1
+        if not np.isnan(logs["metrics"][0]):
+            self._metrics.append(logs["metrics"])
+        if self._step % self.interval == 0:
+            self._report()
+
+    def on_episode_end(self, episode: int, logs) -> None:
+        self.episodes += 1
+        self.scores.append(logs["episode_score"])
+        self.best_score = np.fmax(self.best_score, logs["episode_score"])
+
+    def on_train_end(self, logs=None) -> None:
+        if self._step > self._interval_step:
+            self._report()
+
+    @property
+    def mean_score(self) -> float:
+        """Mean raw score of the last 100 games, NaN before the first has ended."""
+        return float(np.mean(self.scores)) if self.scores else np.nan
+
+    def _report(self) -> None:
+        now = time.monotonic()
+        columns = list(np.mean(self._metrics, axis=0)) if self._metrics else [np.nan] * len(self._names)
+        means = dict(zip(self._names, columns, strict=True))
+        if self._metrics:
+            self._epsilon = dict(zip(self._names, self._metrics[-1], strict=True)).get("mean_eps", np.nan)
+        snapshot = Snapshot(
+            step=self._step,
+            seconds=now - self._started,
+            steps_per_second=(self._step - self._interval_step) / max(now - self._interval_started, 1e-9),
+            episodes=self.episodes,
+            score=self.mean_score,
+            best_score=float(self.best_score),
+            epsilon=float(self._epsilon),
+            loss=float(means["loss"]),
+            mean_q=float(means["mean_q"]),
+        )
+        self._interval_started, self._interval_step, self._metrics = now, self._step, []
+        for listener in self.listeners:
+            listener(snapshot)
+
+
+class MetricsFile:
+    """Writes snapshots to a CSV file as they come, one line each, under the names of `Snapshot`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with open(path, "w", newline="") as file:
+            csv.writer(file).writerow(field.name for field in fields(Snapshot))
+
+    def __call__(self, snapshot: Snapshot) -> None:
+        row = [f"{value:.6g}" if isinstance(value, float) else value for value in astuple(snapshot)]
+        with open(self.path, "a", newline="") as file:
+            csv.writer(file).writerow(row)
+
+
+class SpeedTest(rl.callbacks.Callback):
+    """Measures `steps_per_second` from `first_step` on, for `seconds`, then ends the training."""
+
+    def __init__(self, first_step: int, seconds: float) -> None:
+        super().__init__()
+        self.first_step = first_step
+        self.seconds = seconds
+        self.steps_per_second = np.nan
+        self._step = 0
+
+    def on_step_end(self, step: int, logs=None) -> None:
+        self._step += 1
+        if self._step == self.first_step:
+            self._started = time.monotonic()
+        elif self._step > self.first_step:
+            elapsed = time.monotonic() - self._started
+            self.steps_per_second = (self._step - self.first_step) / elapsed
+            self.model.stop_training = elapsed >= self.seconds

@@ -1,0 +1,215 @@
+"""The options of a training: their defaults, units and sources, the presets, and the command line made of them."""
+
+import argparse
+import dataclasses
+import difflib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """An option that cannot be used; the message says which, what was expected and what to do."""
+
+
+def option(
+    default: Any, help: str, *, low: float = -math.inf, high: float = math.inf, choices: tuple = ()
+) -> Any:
+    """A field of `Config`: its default, a help text with unit and source, and the range it may lie in."""
+    return dataclasses.field(
+        default=default, metadata={"help": help, "low": low, "high": high, "choices": choices}
+    )
+
+
+@dataclass(frozen=True)
+class Config:
+    """One training. Steps are agent steps, of `action_repeat` = 4 emulator frames each."""
+
+    game: str = option("breakout", "ALE game: breakout, Breakout or ALE/Breakout-v5 alike")
+    steps: int = option(1_000_000, "length of the training, in agent steps", low=1)
+    seed: int = option(0, "makes the whole run repeatable", low=0, high=2**31 - 1)
+    sticky: float = option(
+        0.0,
+        "probability that the emulator repeats the last action (0.25: Machado et al. 2018)",
+        low=0,
+        high=1,
+    )
+    num_environments: int = option(
+        8, "games played side by side, acting in one network call", low=1, high=256
+    )
+    memory_size: int = option(
+        300_000, "replay memory, in observations (Mnih et al. 2015: 1,000,000)", low=1_000
+    )
+    warmup_steps: int = option(
+        10_000, "agent steps before the first update (Mnih et al. 2015: 50,000)", low=100
+    )
+    batch_size: int = option(64, "transitions in an update (Mnih et al. 2015: 32)", low=1, high=4096)
+    train_interval: int = option(8, "agent steps from one update to the next (Mnih et al. 2015: 4)", low=1)
+    target_update_steps: int = option(
+        8_000, "agent steps from one copy to the target network to the next (Mnih et al. 2015: 40,000)", low=1
+    )
+    n_step: int = option(
+        3, "rewards in a return (Hessel et al. 2018: 3; Mnih et al. 2015: 1)", low=1, high=20
+    )
+    gamma: float = option(0.99, "discount factor (Mnih et al. 2015)", low=0, high=1)
+    learning_rate: float = option(
+        2.5e-4, "step size of Adam (Mnih et al. 2015, for RMSProp)", low=1e-7, high=1
+    )
+    learning_rate_end: float = option(
+        0.1, "share of the learning rate left at the end, falling linearly", low=0, high=1
+    )
+    adam_epsilon: float = option(1.5e-4, "epsilon of Adam (Hessel et al. 2018)", low=0, high=1)
+    epsilon_start: float = option(1.0, "share of random actions at first (Mnih et al. 2015)", low=0, high=1)
+    epsilon_end: float = option(
+        0.02, "share of random actions in the end (Mnih et al. 2015: 0.1)", low=0, high=1
+    )
+    exploration_fraction: float = option(
+        0.15, "share of the training over which it falls (Mnih et al. 2015: 0.02)", low=0, high=1
+    )
+    delta_clip: float = option(1.0, "TD error from which the loss is linear (Mnih et al. 2015)", low=1e-6)
+    double: bool = option(False, "double DQN (van Hasselt et al. 2016)")
+    dueling: bool = option(False, "dueling network (Wang et al. 2016)")
+    terminal_on_life_loss: bool = option(True, "a lost life ends the return, not the game (Mnih et al. 2015)")
+    precision: str = option(
+        "auto",
+        "number format the network computes in; auto measures which is fastest here. The weights are float32",
+        choices=("auto", "float32", "bfloat16"),
+    )
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value, about = getattr(self, field.name), field.metadata
+            if about["choices"] and value not in about["choices"]:
+                raise ConfigError(f"{_flag(field)} is {value}; it is one of {', '.join(about['choices'])}.")
+            # `not (...)` refuses NaN as well
+            if isinstance(value, (int, float)) and not (about["low"] <= value <= about["high"]):
+                raise ConfigError(f"{_flag(field)} is {value}; it has to be {_range_in_words(about)}.")
+        smallest = self.num_environments * (4 + self.n_step + 1)
+        if self.memory_size < max(smallest, self.batch_size):
+            raise ConfigError(
+                f"--memory-size is {self.memory_size:,}; {self.num_environments} games and batches of "
+                f"{self.batch_size} need at least {max(smallest, self.batch_size):,}."
+            )
+        if self.warmup_steps < smallest:
+            raise ConfigError(
+                f"--warmup-steps is {self.warmup_steps}; {self.num_environments} games need at least {smallest} "
+                "before a batch can be drawn."
+            )
+
+
+PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
+    "default": ("the best use of a laptop's hours known to us", {}),
+    "keras-rl": (
+        "keras-rl's own examples/dqn_atari.py",
+        {
+            "steps": 1_750_000,
+            "num_environments": 1,
+            "memory_size": 1_000_000,
+            "warmup_steps": 50_000,
+            "batch_size": 32,
+            "train_interval": 4,
+            "target_update_steps": 10_000,
+            "n_step": 1,
+            "learning_rate_end": 1.0,
+            "adam_epsilon": 1e-7,
+            "epsilon_end": 0.1,
+            "exploration_fraction": 1 / 1.75,
+            "terminal_on_life_loss": False,
+            "precision": "float32",
+        },
+    ),
+    "nature": (
+        "the schedule of Mnih et al. 2015 (50M steps; Adam instead of RMSProp)",
+        {
+            "steps": 50_000_000,
+            "num_environments": 1,
+            "memory_size": 1_000_000,
+            "warmup_steps": 50_000,
+            "batch_size": 32,
+            "train_interval": 4,
+            "target_update_steps": 40_000,
+            "n_step": 1,
+            "learning_rate_end": 1.0,
+            "epsilon_end": 0.1,
+            "exploration_fraction": 0.02,
+            "precision": "float32",
+        },
+    ),
+    "smoke": (
+        "a minute to see that everything works; it learns nothing",
+        {
+            "steps": 4_000,
+            "memory_size": 4_000,
+            "warmup_steps": 1_000,
+            "batch_size": 32,
+            "precision": "float32",
+        },
+    ),
+}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds `--preset` and one option for every field of `Config`."""
+    presets = "; ".join(f"{name}: {about}" for name, (about, _) in PRESETS.items())
+    parser.add_argument("--preset", metavar="NAME", default="default", help=f"{presets} (default: default)")
+    for field in dataclasses.fields(Config):
+        text = f"{field.metadata['help']} (default: {_value_in_words(field.default)})".replace("%", "%%")
+        if field.type is bool:
+            parser.add_argument(_flag(field), action=argparse.BooleanOptionalAction, default=None, help=text)
+        else:
+            metavar = field.metadata["choices"] and "{" + ",".join(field.metadata["choices"]) + "}"
+            kind = _number(field.type) if field.type is not str else str
+            parser.add_argument(
+                _flag(field), type=kind, metavar=metavar or field.type.__name__.upper(), help=text
+            )
+
+
+def config_from(arguments: argparse.Namespace) -> Config:
+    """The preset, changed by the options that were given.
+
+    Raises:
+        ConfigError: For an unknown preset or an option out of range.
+    """
+    if arguments.preset not in PRESETS:
+        near = difflib.get_close_matches(arguments.preset, PRESETS, n=1) or list(PRESETS)
+        raise ConfigError(f"There is no preset {arguments.preset!r}; did you mean {' or '.join(near)}?")
+    given = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Config)}
+    given = {name: value for name, value in given.items() if value is not None}
+    return Config(**{**PRESETS[arguments.preset][1], **given})
+
+
+def _number(kind: type) -> Any:
+    def parse(text: str) -> Any:
+        try:
+            return float(text) if kind is float else _integer(text)
+        except (ValueError, OverflowError):
+            what = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}") from None
+
+    return parse
+
+
+def _integer(text: str) -> int:
+    """1000000, 1_000_000, 1,000,000 or 1e6."""
+    text = text.replace(",", "")
+    value = float(text) if "e" in text.lower() else int(text)
+    if value != int(value):
+        raise ValueError
+    return int(value)
+
+
+def _flag(field: dataclasses.Field) -> str:
+    return "--" + field.name.replace("_", "-")
+
+
+def _value_in_words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _range_in_words(about: Any) -> str:
+    low, high = about["low"], about["high"]
+    if math.isinf(high):
+        return f"at least {low:,}"
+    return f"between {low:,} and {high:,}"

@@ -1,0 +1,58 @@
+"""What the command lines share: messages instead of tracebacks, and a quiet start of TensorFlow."""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+
+DONE, SCORE_NOT_REACHED, BAD_INPUT, STOPPED = 0, 1, 2, 130  # exit statuses
+
+
+class UsageError(ValueError):
+    """A person's mistake, put in one sentence: what was given, what was expected, what to do."""
+
+
+def run(main: Callable[[], int], *mistakes: type[Exception]) -> None:
+    """Ends the process with the status that `main()` returns.
+
+    A mistake of the person (`UsageError` and the exceptions named) becomes one line on standard error and status
+    2, Ctrl-C status 130. Anything else is a mistake of ours and keeps its traceback.
+    """
+    try:
+        status = main()
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        status = STOPPED
+    except (UsageError, *mistakes) as error:
+        print(f"{os.path.basename(sys.argv[0])}: {error}", file=sys.stderr)
+        status = BAD_INPUT
+    sys.exit(status)
+
+
+def start_keras() -> None:
+    """Imports Keras, and keeps what TensorFlow's C++ side has to say about GPUs and CPUs off the screen.
+
+    It is shown if that fails, or if TF_CPP_MIN_LOG_LEVEL is set, which asks for it.
+    """
+    with contextlib.nullcontext() if "TF_CPP_MIN_LOG_LEVEL" in os.environ else _quiet_standard_error():
+        import keras
+
+        keras.ops.zeros(1)  # the first operation looks for devices, and says so
+
+
+@contextlib.contextmanager
+def _quiet_standard_error() -> Iterator[None]:
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as kept:
+        screen = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            kept.seek(0)
+            os.write(screen, kept.read())
+            raise
+        finally:
+            os.dup2(screen, 2)
+            os.close(screen)

@@ -1,0 +1,278 @@
+"""Trains a Deep Q-Network on an Atari game, the keras-rl way, and saves it as policy.h5.
+
+python train.py                              Breakout, 1,000,000 agent steps
+python train.py --game pong --minutes 30     another game, as far as it gets in half an hour
+python train.py --preset keras-rl            keras-rl's own example, setting for setting
+"""
+
+import argparse
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import signal
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+
+import console
+from config import Config, ConfigError, add_options, config_from
+from environments.atari import AtariEnvironment, UnknownGameError, canonical_game
+from models.policy_file import PolicyFileError, check_writable, save_policy
+
+WINDOW_LENGTH = 4  # frames in a state (Mnih et al. 2015), as policy.h5 promises
+BYTES_PER_OBSERVATION = 1_300  # compressed, in the replay memory
+BYTES_OF_PROGRAM = 1_200_000_000  # TensorFlow, networks, optimizer
+SAVE_INTERVAL_STEPS = 25_000
+REPORT_INTERVAL_STEPS = 500
+SPEED_TEST_SECONDS = 4
+
+
+def build_environments(config: Config) -> list[AtariEnvironment]:
+    """The games played side by side, each with a seed of its own."""
+    environments = [
+        AtariEnvironment(game=config.game, sticky=config.sticky) for _ in range(config.num_environments)
+    ]
+    for index, environment in enumerate(environments):
+        environment.reset(seed=1_000 * config.seed + index)
+    return environments
+
+
+def build_agent(config: Config, environments: list[AtariEnvironment]):
+    """Network, processor, memory, policy and agent, put together as in keras-rl's Atari example."""
+    import keras  # here, and not above: with TensorFlow it takes seconds, and --help should not
+    import numpy as np
+
+    from agents.dqn import DQNAgent
+    from agents.learner import set_compute_dtype
+    from keras_rl import rl
+    from memory.replay import SequentialMemory
+    from models.nature_cnn import nature_cnn
+    from processors.atari import AtariProcessor
+
+    # keras-rl's policies draw from NumPy's global generator, Keras' initial weights come from its own.
+    keras.utils.set_random_seed(config.seed)
+    nb_actions = int(environments[0].action_space.n)
+    model = nature_cnn(nb_actions, window_length=WINDOW_LENGTH)
+    set_compute_dtype(model, config.precision)
+    memory = SequentialMemory(
+        limit=config.memory_size,
+        window_length=WINDOW_LENGTH,
+        n_step=config.n_step,
+        num_streams=config.num_environments,
+        rng=np.random.default_rng([config.seed, 1]),
+    )
+    policy = rl.policy.LinearAnnealedPolicy(
+        rl.policy.EpsGreedyQPolicy(),
+        attr="eps",
+        value_max=config.epsilon_start,
+        value_min=config.epsilon_end,
+        value_test=0.05,
+        nb_steps=max(1, round(config.exploration_fraction * config.steps)),
+    )
+    dqn = DQNAgent(
+        model=model,
+        nb_actions=nb_actions,
+        policy=policy,
+        memory=memory,
+        processor=AtariProcessor(),
+        nb_steps_warmup=config.warmup_steps,
+        batch_size=config.batch_size,
+        gamma=config.gamma,
+        train_interval=config.train_interval,
+        target_model_update=config.target_update_steps,
+        delta_clip=config.delta_clip,
+        enable_double_dqn=config.double,
+        enable_dueling_network=config.dueling,
+        terminal_on_life_loss=config.terminal_on_life_loss,
+    )
+    learning_rate = keras.optimizers.schedules.PolynomialDecay(
+        config.learning_rate,
+        decay_steps=max(1, (config.steps - config.warmup_steps) // config.train_interval),  # in updates
+        end_learning_rate=config.learning_rate * config.learning_rate_end,
+    )
+    dqn.compile(keras.optimizers.Adam(learning_rate, epsilon=config.adam_epsilon))
+    return dqn
+
+
+def train(config: Config, out: Path, run: Path, screen: Console) -> int:
+    """Trains, shows how it goes, saves. Returns the exit status."""
+    from callbacks.monitor import MetricsFile, TrainingMonitor
+    from callbacks.progress import ProgressDisplay, duration
+    from callbacks.saving import PolicySaver
+
+    environments = build_environments(config)
+    dqn = build_agent(config, environments)
+    display = ProgressDisplay(config.steps, screen)
+    monitor = TrainingMonitor(REPORT_INTERVAL_STEPS, [display, MetricsFile(run / "metrics.csv")])
+
+    def save(path: Path = out) -> None:
+        facts = {
+            "game": config.game,
+            "actions": environments[0].get_action_meanings(),
+            "steps": dqn.step,
+            "seed": config.seed,
+            "sticky": config.sticky,
+            "run": run.name,
+            "training_score": monitor.mean_score,
+            "training_score_protocol": f"mean raw score of the last {len(monitor.scores)} training games",
+            "config": dataclasses.asdict(config),
+            "versions": {
+                name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "ale-py")
+            },
+            "saved": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        }
+        aside = save_policy(path, dqn.plain_weights(), facts)
+        if aside:
+            screen.print(
+                f"The policy that was in {path} is of another run; it is kept as {aside}.", soft_wrap=True
+            )
+
+    def warn(error: Exception) -> None:
+        screen.print(f"Not saved this time, the training goes on: {error}", soft_wrap=True)
+
+    def stop(signal_number: int, frame: object) -> None:
+        dqn.stop_training = True
+        signal.signal(signal_number, signal.SIG_DFL)  # a second Ctrl-C does not wait
+
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_number, stop)
+    started = time.monotonic()
+    with display:
+        dqn.fit(
+            environments,
+            nb_steps=config.steps,
+            callbacks=[monitor, PolicySaver(save, SAVE_INTERVAL_STEPS, warn)],
+            verbose=0,
+        )
+    seconds = time.monotonic() - started
+    stopped = dqn.step < config.steps
+    screen.print(
+        f"{'Stopped after' if stopped else 'Done:'} {dqn.step:,} steps in {duration(seconds)}, "
+        f"{dqn.step / seconds:,.0f} steps/s. The numbers are in {run / 'metrics.csv'}.",
+        soft_wrap=True,
+    )
+    saved = _save_at_first_place(
+        save, [out, run / "policy.h5", Path(tempfile.gettempdir(), "policy.h5")], warn
+    )
+    option = "" if saved == Path("policy.h5") else f" --policy {saved}"
+    screen.print(f"The policy is in {saved}. Watch it play: python play.py{option}", soft_wrap=True)
+    return console.STOPPED if stopped else console.DONE
+
+
+def main() -> int:
+    """Checks everything that can be checked before an hour has passed, then trains."""
+    arguments = _parse_arguments()
+    config = config_from(arguments)
+    config = dataclasses.replace(config, game=canonical_game(config.game))
+    check_writable(arguments.out)
+    _check_memory(config)
+    run = _make_run_folder(arguments.run, config.game)
+    screen = Console(highlight=False)
+    console.start_keras()
+    screen.print(
+        f"Training {config.game} for {config.steps:,} agent steps into {arguments.out}, numbers into {run}. "
+        f"It will need up to {_bytes_needed(config) / 1e9:.1f} GB of memory.",
+        soft_wrap=True,
+    )
+    if config.precision == "auto" or arguments.minutes is not None:
+        config = _settle_by_measurement(config, arguments.minutes, screen)
+    (run / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+    return train(config, arguments.out, run, screen)
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("policy.h5"), metavar="FILE", help="(default: policy.h5)"
+    )
+    parser.add_argument(
+        "--run", metavar="NAME", help="name of this run's folder in runs/ (default: game and time)"
+    )
+    parser.add_argument(
+        "--minutes", type=float, metavar="M", help="train as many steps as fit into this time"
+    )
+    add_options(parser)
+    arguments = parser.parse_args()
+    if arguments.minutes is not None:
+        if arguments.steps is not None:
+            raise console.UsageError("--steps and --minutes both say how long to train; give one of them.")
+        if not 1 <= arguments.minutes <= 100_000:
+            raise console.UsageError(f"--minutes is {arguments.minutes}; it has to be between 1 and 100,000.")
+    return arguments
+
+
+def _bytes_needed(config: Config) -> int:
+    return config.memory_size * BYTES_PER_OBSERVATION + BYTES_OF_PROGRAM
+
+
+def _check_memory(config: Config) -> None:
+    needed, present = _bytes_needed(config), psutil.virtual_memory().total
+    if needed > present:
+        fitting = max(0, present - BYTES_OF_PROGRAM) // BYTES_PER_OBSERVATION
+        raise console.UsageError(
+            f"--memory-size {config.memory_size:,} needs about {needed / 1e9:.1f} GB and this machine has "
+            f"{present / 1e9:.1f} GB; at most {fitting:,} observations fit."
+        )
+
+
+def _make_run_folder(name: str | None, game: str) -> Path:
+    name = name or f"{game}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    if Path(name).name != name:
+        raise console.UsageError(f"--run is {name!r}; give a plain name, it becomes a folder in runs/.")
+    run = Path("runs", name)
+    try:
+        run.mkdir(parents=True)
+    except FileExistsError:
+        raise console.UsageError(f"There is a run in {run} already; give another name with --run.") from None
+    except OSError as error:
+        raise console.UsageError(
+            f"{run} cannot be made ({error.strerror}); start from another folder."
+        ) from None
+    return run
+
+
+def _settle_by_measurement(config: Config, minutes: float | None, screen: Console) -> Config:
+    """Decides what depends on the machine: the number format and, for --minutes, the number of steps."""
+    from callbacks.monitor import SpeedTest
+    from callbacks.progress import duration
+
+    started = time.monotonic()
+    speeds = {}
+    for precision in ("float32", "bfloat16") if config.precision == "auto" else (config.precision,):
+        trial = dataclasses.replace(config, precision=precision, warmup_steps=1_000, memory_size=20_000)
+        environments = build_environments(trial)
+        speed_test = SpeedTest(trial.warmup_steps + 10 * trial.train_interval, SPEED_TEST_SECONDS)
+        build_agent(trial, environments).fit(environments, nb_steps=10**9, callbacks=[speed_test], verbose=0)
+        speeds[precision] = speed_test.steps_per_second
+    precision, speed = max(speeds.items(), key=lambda item: item[1])
+    config = dataclasses.replace(config, precision=precision)
+    if minutes is not None:
+        config = dataclasses.replace(config, steps=int(speed * (60 * minutes - (time.monotonic() - started))))
+    screen.print(
+        f"Measured here: {', '.join(f'{speed:,.0f} steps/s in {name}' for name, speed in speeds.items())}. "
+        f"{config.steps:,} steps in {precision} will take about {duration(config.steps / speed)}.",
+        soft_wrap=True,
+    )
+    return config
+
+
+def _save_at_first_place(save, places: list[Path], warn) -> Path:
+    """Saves the finished policy, elsewhere if it must be: an hour's work is not lost to a full disk."""
+    for place in places[:-1]:
+        try:
+            save(place)
+            return place
+        except (OSError, PolicyFileError) as error:
+            warn(error)
+    save(places[-1])
+    return places[-1]
+
+
+if __name__ == "__main__":
+    console.run(main, ConfigError, UnknownGameError, PolicyFileError)
