@@ -33,9 +33,7 @@ SPEED_TEST_SECONDS = 4
 
 def build_environments(config: Config) -> list[AtariEnvironment]:
     """The games played side by side, each with a seed of its own."""
-    environments = [
-        AtariEnvironment(game=config.game, sticky=config.sticky) for _ in range(config.num_environments)
-    ]
+    environments = [AtariEnvironment(game=config.game, sticky=config.sticky) for _ in range(config.num_environments)]
     for index, environment in enumerate(environments):
         environment.reset(seed=1_000 * config.seed + index)
     return environments
@@ -120,16 +118,12 @@ def train(config: Config, out: Path, run: Path, screen: Console) -> int:
             "training_score": monitor.mean_score,
             "training_score_protocol": f"mean raw score of the last {len(monitor.scores)} training games",
             "config": dataclasses.asdict(config),
-            "versions": {
-                name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "ale-py")
-            },
+            "versions": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "ale-py")},
             "saved": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         }
         aside = save_policy(path, dqn.plain_weights(), facts)
         if aside:
-            screen.print(
-                f"The policy that was in {path} is of another run; it is kept as {aside}.", soft_wrap=True
-            )
+            screen.print(f"The policy that was in {path} is of another run; it is kept as {aside}.", soft_wrap=True)
 
     def warn(error: Exception) -> None:
         screen.print(f"Not saved this time, the training goes on: {error}", soft_wrap=True)
@@ -155,9 +149,7 @@ def train(config: Config, out: Path, run: Path, screen: Console) -> int:
         f"{dqn.step / seconds:,.0f} steps/s. The numbers are in {run / 'metrics.csv'}.",
         soft_wrap=True,
     )
-    saved = _save_at_first_place(
-        save, [out, run / "policy.h5", Path(tempfile.gettempdir(), "policy.h5")], warn
-    )
+    saved = _save_at_first_place(save, [out, run / "policy.h5", Path(tempfile.gettempdir(), "policy.h5")], warn)
     option = "" if saved == Path("policy.h5") else f" --policy {saved}"
     screen.print(f"The policy is in {saved}. Watch it play: python play.py{option}", soft_wrap=True)
     return console.STOPPED if stopped else console.DONE
@@ -185,18 +177,10 @@ def main() -> int:
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path("policy.h5"), metavar="FILE", help="(default: policy.h5)"
-    )
-    parser.add_argument(
-        "--run", metavar="NAME", help="name of this run's folder in runs/ (default: game and time)"
-    )
-    parser.add_argument(
-        "--minutes", type=float, metavar="M", help="train as many steps as fit into this time"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("policy.h5"), metavar="FILE", help="(default: policy.h5)")
+    parser.add_argument("--run", metavar="NAME", help="name of this run's folder in runs/ (default: game and time)")
+    parser.add_argument("--minutes", type=float, metavar="M", help="train as many steps as fit into this time")
     add_options(parser)
     arguments = parser.parse_args()
     if arguments.minutes is not None:
@@ -231,9 +215,7 @@ def _make_run_folder(name: str | None, game: str) -> Path:
     except FileExistsError:
         raise console.UsageError(f"There is a run in {run} already; give another name with --run.") from None
     except OSError as error:
-        raise console.UsageError(
-            f"{run} cannot be made ({error.strerror}); start from another folder."
-        ) from None
+        raise console.UsageError(f"{run} cannot be made ({error.strerror}); start from another folder.") from None
     return run
 
 
@@ -249,6 +231,8 @@ def _settle_by_measurement(config: Config, minutes: float | None, screen: Consol
         environments = build_environments(trial)
         speed_test = SpeedTest(trial.warmup_steps + 10 * trial.train_interval, SPEED_TEST_SECONDS)
         build_agent(trial, environments).fit(environments, nb_steps=10**9, callbacks=[speed_test], verbose=0)
+        if not speed_test.done:  # fit() ends at Ctrl-C, too
+            raise KeyboardInterrupt
         speeds[precision] = speed_test.steps_per_second
     precision, speed = max(speeds.items(), key=lambda item: item[1])
     config = dataclasses.replace(config, precision=precision)

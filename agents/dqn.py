@@ -59,9 +59,7 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         self.stop_training = False
         self._own_memory = isinstance(self.memory, SequentialMemory)
         if terminal_on_life_loss and not self._own_memory:
-            raise ValueError(
-                "terminal_on_life_loss needs memory.replay.SequentialMemory, not keras-rl's own."
-            )
+            raise ValueError("terminal_on_life_loss needs memory.replay.SequentialMemory, not keras-rl's own.")
 
     def compile(self, optimizer, metrics: Sequence = ()) -> None:
         """Makes the target network and the compiled update.
@@ -162,7 +160,7 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         """The loop: act, step, store, learn, sync, report. Ends after either number, or when told to stop."""
         self.stop_training = False
         episodes = 0
-        while True:
+        while players and self.step < nb_steps and not self.stop_training:
             for player in players:
                 if player.observation is None and episodes < nb_episodes:
                     self.reset_states()
@@ -172,7 +170,7 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
             actions = self._select_actions([self._state(p.observation, p.stream) for p in players])
             for player, action in zip(players, actions, strict=True):
                 if self.step >= nb_steps or self.stop_training:
-                    return
+                    break
                 observation = player.observation
                 callbacks.on_step_begin(player.episode_step)
                 step = player.step(action)
@@ -194,8 +192,6 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
                     # The memory's last word on an episode is the observation it ended with.
                     self._store(player.observation, 0, 0.0, False, False, player.stream)
                     player.end_episode(nb_steps=self.step if self.training else player.episode_step)
-            if not players:
-                return
 
     def forward(self, observation) -> int:
         """The action for `observation`, chosen by the policy. With `backward`, a step of keras-rl's own loop."""
@@ -272,9 +268,7 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
             state0, action, reward, state1, terminal1 = zip(*self.memory.sample(self.batch_size), strict=True)
             discount = np.where(terminal1, 0.0, self.gamma).astype(np.float32)
             batch = Batch(state0, np.array(action, np.int32), np.array(reward, np.float32), state1, discount)
-        return batch._replace(
-            state0=self._network_input(batch.state0), state1=self._network_input(batch.state1)
-        )
+        return batch._replace(state0=self._network_input(batch.state0), state1=self._network_input(batch.state1))
 
     def _network_input(self, states):
         """States as arrays: as they are where the learner scales them, else through the processor."""
@@ -335,7 +329,5 @@ def dueling_network(model: keras.Model, dueling_type: str) -> keras.Model:
     """
     if dueling_type not in ("avg", "max", "naive"):
         raise ValueError(f'dueling_type is "{dueling_type}", expected "avg", "max" or "naive".')
-    y = keras.layers.Dense(1 + model.outputs[0].shape[-1], name="value_and_advantages")(
-        model.layers[-2].output
-    )
+    y = keras.layers.Dense(1 + model.outputs[0].shape[-1], name="value_and_advantages")(model.layers[-2].output)
     return keras.Model(model.inputs, DuelingAggregation(dueling_type, name="q_values")(y))

@@ -51,9 +51,7 @@ class Learner:
         self.soft_update = target_model_update if target_model_update < 1 else 0.0
         self.metrics = [keras.metrics.get(metric) for metric in metrics]
         optimizer.build(model.trainable_variables)
-        self.fused_adam = _is_plain_adam(optimizer) and not any(
-            v.constraint for v in model.trainable_variables
-        )
+        self.fused_adam = _is_plain_adam(optimizer) and not any(v.constraint for v in model.trainable_variables)
         self._compiled_q_values = tf.function(self._q_values, reduce_retracing=True)
         self._compiled_update = tf.function(self._update)
 

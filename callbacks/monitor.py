@@ -111,6 +111,7 @@ class SpeedTest(rl.callbacks.Callback):
         self.first_step = first_step
         self.seconds = seconds
         self.steps_per_second = np.nan
+        self.done = False
         self._step = 0
 
     def on_step_end(self, step: int, logs=None) -> None:
@@ -120,4 +121,4 @@ class SpeedTest(rl.callbacks.Callback):
         elif self._step > self.first_step:
             elapsed = time.monotonic() - self._started
             self.steps_per_second = (self._step - self.first_step) / elapsed
-            self.model.stop_training = elapsed >= self.seconds
+            self.model.stop_training = self.done = elapsed >= self.seconds

@@ -64,9 +64,7 @@ class ProgressDisplay:
             "games",
             f"{s.episodes:,}",
         )
-        rows.add_row(
-            "loss", number(s.loss, 4), "mean Q", number(s.mean_q, 3), "epsilon", number(s.epsilon, 3)
-        )
+        rows.add_row("loss", number(s.loss, 4), "mean Q", number(s.mean_q, 3), "epsilon", number(s.epsilon, 3))
         rows.add_row("speed", f"{self._speed:,.0f} steps/s", "elapsed", duration(s.seconds), "left", eta)
         head = Table.grid(padding=(0, 1))
         percent = f"{100 * s.step / self.total_steps:5.1f}%"

@@ -1,0 +1,103 @@
+"""Options, presets and their limits."""
+
+import argparse
+import dataclasses
+
+import pytest
+
+from config import PRESETS, Config, ConfigError, add_options, config_from
+
+
+def parse(*words):
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    return config_from(parser.parse_args(words))
+
+
+def test_without_options_the_defaults_hold():
+    assert parse() == Config()
+
+
+def test_an_option_overrides_the_preset_and_the_preset_the_default():
+    config = parse("--preset", "keras-rl", "--batch-size", "16")
+    assert (config.batch_size, config.train_interval, config.gamma) == (16, 4, 0.99)
+
+
+@pytest.mark.parametrize("words", [["--double"], ["--no-terminal-on-life-loss"]])
+def test_switches_go_both_ways(words):
+    config = parse(*words)
+    assert (config.double, config.terminal_on_life_loss) == (words == ["--double"], words == ["--double"])
+
+
+@pytest.mark.parametrize("text", ["200000", "200_000", "200,000", "2e5"])
+def test_whole_numbers_may_be_written_in_many_ways(text):
+    assert parse("--steps", text).steps == 200_000
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_is_valid(preset):
+    assert isinstance(parse("--preset", preset), Config)
+
+
+def test_the_keras_rl_preset_has_the_numbers_of_keras_rls_example():
+    """examples/dqn_atari.py of keras-rl2 1.0.5, read off by hand."""
+    config = parse("--preset", "keras-rl")
+    example = {
+        "steps": 1_750_000,
+        "memory_size": 1_000_000,
+        "warmup_steps": 50_000,
+        "gamma": 0.99,
+        "target_update_steps": 10_000,
+        "train_interval": 4,
+        "delta_clip": 1.0,
+        "learning_rate": 0.00025,
+        "epsilon_start": 1.0,
+        "epsilon_end": 0.1,
+        "batch_size": 32,
+        "num_environments": 1,
+        "n_step": 1,
+        "double": False,
+        "dueling": False,
+        "terminal_on_life_loss": False,
+    }
+    assert {name: getattr(config, name) for name in example} == example
+    assert round(config.exploration_fraction * config.steps) == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--preset", "keras_rl"], "did you mean keras-rl?"),
+        (["--preset", "zzz"], "There is no preset 'zzz'"),
+        (["--steps", "0"], "--steps is 0; it has to be at least 1."),
+        (["--gamma", "1.5"], "--gamma is 1.5; it has to be between 0 and 1."),
+        (["--gamma", "nan"], "--gamma is nan"),
+        (["--sticky", "-0.1"], "--sticky is -0.1"),
+        (["--learning-rate", "0"], "--learning-rate is 0"),
+        (["--precision", "float8"], "it is one of auto, float32, bfloat16"),
+        (["--memory-size", "1000", "--batch-size", "2000"], "need at least 2,000"),
+        (["--warmup-steps", "100", "--num-environments", "20"], "need at least 160"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_sentence(words, message):
+    with pytest.raises(ConfigError) as error:
+        parse(*words)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("words", [["--steps", "many"], ["--steps", "1.5"], ["--steps", "1e400"], ["--gamma", "x"]])
+def test_what_is_no_number_is_refused_by_the_parser(words, capsys):
+    with pytest.raises(SystemExit) as exit:
+        parse(*words)
+    assert exit.value.code == 2
+    assert "number" in capsys.readouterr().err
+
+
+def test_every_option_has_a_help_text_and_no_percent_sign_breaks_it():
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    text = parser.format_help()
+    for field in dataclasses.fields(Config):
+        assert field.metadata["help"]
+        assert "--" + field.name.replace("_", "-") in text

@@ -1,0 +1,222 @@
+"""The replay memory against keras-rl's own and against a naive n-step oracle, on data that proves identity."""
+
+import numpy as np
+import pytest
+
+from keras_rl import rl
+from memory.replay import SequentialMemory
+
+
+def observation(number, shape=(3,), dtype=np.int64):
+    """An array that says which step it is from."""
+    return np.full(shape, number, dtype)
+
+
+def random_history(seed, length, p_end=0.15):
+    """(observation, action, reward, terminal) as keras-rl's loop appends them: after each end the last observation."""
+    rng = np.random.default_rng(seed)
+    entries = []
+    while len(entries) < length:
+        terminal = bool(rng.random() < p_end)
+        number = len(entries) + 1
+        entries.append((observation(number), int(rng.integers(4)), float(rng.normal()), terminal))
+        if terminal:
+            entries.append((observation(number + 1), 0, 0.0, False))
+    return entries[:length]
+
+
+@pytest.mark.parametrize("window_length", [1, 2, 4])
+@pytest.mark.parametrize("ignore_episode_boundaries", [False, True])
+@pytest.mark.parametrize(("length", "limit"), [(60, 100), (60, 60), (137, 50)], ids=["room", "full", "wrapped"])
+def test_samples_are_those_of_keras_rls_memory(window_length, ignore_episode_boundaries, length, limit):
+    settings = {"window_length": window_length, "ignore_episode_boundaries": ignore_episode_boundaries}
+    ours, theirs = SequentialMemory(limit, **settings), rl.memory.SequentialMemory(limit, **settings)
+    history = random_history(seed=length + window_length, length=length)
+    for entry in history:
+        np.testing.assert_array_equal(ours.get_recent_state(entry[0]), theirs.get_recent_state(entry[0]))
+        ours.append(*entry)
+        theirs.append(*entry)
+    assert ours.nb_entries == theirs.nb_entries == min(length, limit)
+    kept = history[-limit:]
+    usable = [i for i in range(window_length, ours.nb_entries - 1) if not kept[i - 1][3]]
+    assert len(usable) > 20
+    for mine, reference in zip(ours.sample(len(usable), usable), theirs.sample(len(usable), usable), strict=True):
+        np.testing.assert_array_equal(mine.state0, reference.state0)
+        np.testing.assert_array_equal(mine.state1, reference.state1)
+        assert mine.action == reference.action
+        assert mine.reward == pytest.approx(reference.reward, rel=1e-6)
+        assert mine.terminal1 == reference.terminal1
+
+
+class NaiveMemory:
+    """What the n-step transitions of a list of whole episodes are, written down as plainly as can be."""
+
+    def __init__(self, episodes, window_length, n_step, gamma):
+        self.transitions = {}
+        for episode in episodes:
+            observations, actions, rewards, terminals = episode  # one observation more than actions
+            for t in range(len(actions)):
+                value, discount, steps = 0.0, 1.0, 0
+                for k in range(t, min(t + n_step, len(actions))):
+                    value += discount * rewards[k]
+                    discount *= 0.0 if terminals[k] else gamma
+                    steps += 1
+                    if terminals[k]:
+                        break
+                self.transitions[int(observations[t][0])] = (
+                    self.state(observations, t, window_length),
+                    actions[t],
+                    value,
+                    self.state(observations, t + steps, window_length),
+                    discount,
+                )
+
+    @staticmethod
+    def state(observations, t, window_length):
+        zero = np.zeros_like(observations[0])
+        return [observations[i] if i >= 0 else zero for i in range(t - window_length + 1, t + 1)]
+
+
+def random_episodes(rng, number, first):
+    """Episodes that end terminal or truncated, with lives lost (terminal, but going on) on the way."""
+    episodes, count = [], first
+    for _ in range(number):
+        length = int(rng.integers(1, 12))
+        observations = [observation(count + i) for i in range(length + 1)]
+        count += length + 1
+        terminals = list(rng.random(length) < 0.2)
+        actions, rewards = rng.integers(0, 4, length).tolist(), rng.normal(size=length).tolist()
+        episodes.append((observations, actions, rewards, terminals))
+    return episodes
+
+
+def append_episode(memory, episode, stream):
+    observations, actions, rewards, terminals = episode
+    for t, action in enumerate(actions):
+        end = t == len(actions) - 1
+        memory.append(observations[t], action, rewards[t], terminals[t], episode_end=end, stream=stream)
+    memory.append(observations[-1], 0, 0.0, False, stream=stream)
+
+
+@pytest.mark.parametrize("n_step", [1, 3, 5])
+@pytest.mark.parametrize("num_streams", [1, 3])
+@pytest.mark.parametrize("limit", [2000, 120], ids=["room", "wrapped"])
+def test_n_step_transitions_are_those_of_a_naive_oracle(n_step, num_streams, limit):
+    rng = np.random.default_rng([n_step, num_streams, limit])
+    memory = SequentialMemory(limit, window_length=4, n_step=n_step, num_streams=num_streams, rng=rng)
+    oracle = {}
+    for stream in range(num_streams):
+        episodes = random_episodes(rng, 40, first=1 + 10_000 * stream)
+        for episode in episodes:
+            append_episode(memory, episode, stream)
+        oracle.update(NaiveMemory(episodes, 4, n_step, gamma=0.9).transitions)
+    batch = memory.sample_batch(3000, gamma=0.9)
+    seen = set()
+    for state0, action, reward, state1, discount in zip(*batch, strict=True):
+        number = int(state0[-1, 0])
+        want0, want_action, want_reward, want1, want_discount = oracle[number]
+        seen.add(number)
+        np.testing.assert_array_equal(state0, want0)
+        assert action == want_action
+        assert reward == pytest.approx(want_reward, rel=1e-5, abs=1e-6)
+        assert discount == pytest.approx(want_discount, rel=1e-6)
+        if want_discount:
+            np.testing.assert_array_equal(state1, want1)
+    assert {number // 10_000 for number in seen} == set(range(num_streams))
+    assert len(seen) > 0.5 * min(limit, len(oracle)) - 20 * num_streams
+
+
+def test_every_transition_is_drawn_equally_often():
+    memory = SequentialMemory(64, window_length=1, rng=np.random.default_rng(0))
+    for number in range(40):
+        memory.append(observation(number), 0, 0.0, False)
+    drawn = memory.sample_batch(38_000, gamma=0.9).state0[:, 0, 0]
+    counts = np.bincount(drawn, minlength=40)
+    assert counts[0] == counts[39] == 0
+    assert np.all(np.abs(counts[1:39] - 1000) < 5 * np.sqrt(1000))
+
+
+def test_frames_come_back_bit_for_bit_whether_they_compress_or_not():
+    rng = np.random.default_rng(1)
+    frames = [
+        rng.integers(256, size=(84, 84), dtype=np.uint8) if i % 2 else np.full((84, 84), i, np.uint8) for i in range(20)
+    ]
+    memory = SequentialMemory(30, window_length=2)
+    for frame in frames:
+        memory.append(frame, 0, 0.0, False)
+    for index, experience in enumerate(memory.sample(17, range(2, 19)), start=2):
+        assert experience.state0[-1].dtype == np.uint8
+        np.testing.assert_array_equal(experience.state0, frames[index - 1 : index + 1])
+        np.testing.assert_array_equal(experience.state1, frames[index : index + 2])
+
+
+def test_a_frame_that_does_not_compress_takes_no_more_than_itself():
+    memory = SequentialMemory(10, window_length=1)
+    frame = np.random.default_rng(2).integers(256, size=(84, 84), dtype=np.uint8)
+    memory.append(frame, 0, 0.0, False)
+    memory.append(np.zeros((84, 84), np.uint8), 0, 0.0, False)
+    assert [len(memory._frames[i]) for i in range(2)] == [84 * 84, pytest.approx(50, abs=40)]
+
+
+def test_nothing_is_stored_when_not_training():
+    memory = SequentialMemory(10, window_length=2)
+    memory.append(observation(5), 0, 0.0, False, training=False)
+    assert memory.nb_entries == 0
+    np.testing.assert_array_equal(memory.get_recent_state(observation(6)), [observation(5), observation(6)])
+
+
+def test_the_same_generator_draws_the_same_batches():
+    batches = []
+    for _ in range(2):
+        memory = SequentialMemory(50, window_length=2, rng=np.random.default_rng(3))
+        for entry in random_history(seed=4, length=80):
+            memory.append(*entry)
+        batches.append([memory.sample_batch(8, gamma=0.9) for _ in range(5)])
+    for first, second in zip(*batches, strict=True):
+        for a, b in zip(first, second, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_np_random_seed_makes_the_default_generator_repeatable():
+    draws = []
+    for _ in range(2):
+        np.random.seed(7)
+        draws.append(SequentialMemory(10, window_length=1).rng.integers(1 << 30))
+    assert draws[0] == draws[1]
+
+
+def test_an_empty_memory_says_that_it_needs_a_longer_warm_up():
+    memory = SequentialMemory(100, window_length=4, n_step=3)
+    for number in range(7):
+        memory.append(observation(number), 0, 0.0, False)
+    with pytest.raises(ValueError, match="longer warm-up"):
+        memory.sample_batch(1, gamma=0.9)
+    memory.append(observation(7), 0, 0.0, False)
+    np.testing.assert_array_equal(
+        memory.sample_batch(1, gamma=0.9).state0[0], [observation(number) for number in (1, 2, 3, 4)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"limit": 100, "window_length": 0}, "window_length is 0"),
+        ({"limit": 100, "window_length": 4, "n_step": 0}, "n_step is 0"),
+        ({"limit": 20, "window_length": 4, "n_step": 3, "num_streams": 8}, "at least 64"),
+    ],
+)
+def test_impossible_sizes_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        SequentialMemory(**settings)
+
+
+def test_an_observation_of_another_shape_is_refused():
+    memory = SequentialMemory(10, window_length=1)
+    memory.append(observation(1), 0, 0.0, False)
+    with pytest.raises(ValueError, match="All must be alike"):
+        memory.append(observation(1, shape=(4,)), 0, 0.0, False)
+
+
+def test_sample_refuses_n_step_returns_which_need_gamma():
+    with pytest.raises(ValueError, match="sample_batch"):
+        SequentialMemory(100, window_length=1, n_step=2).sample(4)

@@ -1,0 +1,143 @@
+"""train.py as people run it: real games, tiny settings, in a process of its own."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.policy_file import load_policy
+
+REPOSITORY = Path(__file__).parents[1]
+TINY = ["--preset", "smoke", "--steps", "1200", "--warmup-steps", "600", "--num-environments", "2"]
+
+
+def command(*words):
+    return [sys.executable, str(REPOSITORY / "train.py"), *map(str, words)]
+
+
+def run(folder, *words):
+    return subprocess.run(command(*words), cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, run(folder, *TINY, "--run", "first", "--seed", "3")
+
+
+@pytest.mark.slow
+class TestATraining:
+    def test_it_ends_well_and_says_where_everything_is(self, finished):
+        _, process = finished
+        assert process.returncode == 0, process.stderr
+        assert process.stderr == ""
+        assert "Done: 1,200 steps" in process.stdout
+        assert "The policy is in policy.h5. Watch it play: python play.py" in process.stdout
+        assert "runs/first/metrics.csv" in process.stdout
+
+    def test_the_policy_carries_its_facts(self, finished):
+        policy = load_policy(finished[0] / "policy.h5", nb_actions=4)
+        facts = policy.facts
+        assert (facts["game"], facts["steps"], facts["seed"], facts["run"]) == ("breakout", 1200, 3, "first")
+        assert facts["actions"] == ["NOOP", "FIRE", "RIGHT", "LEFT"]
+        assert facts["config"]["num_environments"] == 2
+
+    def test_the_metrics_grow_line_by_line(self, finished):
+        with open(finished[0] / "runs/first/metrics.csv") as file:
+            rows = list(csv.DictReader(file))
+        assert [int(row["step"]) for row in rows] == [500, 1000, 1200]
+        assert np.isnan(float(rows[0]["loss"]))
+        assert float(rows[2]["loss"]) > 0
+        assert 0 <= float(rows[2]["epsilon"]) <= 1
+
+    def test_the_configuration_is_kept(self, finished):
+        config = json.loads((finished[0] / "runs/first/config.json").read_text())
+        assert (config["steps"], config["precision"], config["game"]) == (1200, "float32", "breakout")
+
+    def test_the_same_seed_gives_the_same_weights(self, finished):
+        folder, _ = finished
+        again = run(folder, *TINY, "--run", "second", "--seed", "3", "--out", "second.h5")
+        assert again.returncode == 0, again.stderr
+        first, second = (load_policy(folder / name).weights for name in ("policy.h5", "second.h5"))
+        for a, b in zip(first, second, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+    def test_a_policy_of_another_run_is_kept_aside(self, finished):
+        folder, _ = finished
+        (folder / "other.h5").write_bytes((folder / "policy.h5").read_bytes())
+        process = run(folder, *TINY, "--run", "third", "--seed", "4", "--out", "other.h5")
+        assert "is kept as" in process.stdout
+        kept = [path for path in folder.glob("other.previous*.h5")]
+        assert len(kept) == 1
+        assert load_policy(kept[0]).facts["run"] == "first"
+        assert load_policy(folder / "other.h5").facts["run"] == "third"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_a_signal_saves_and_ends_with_status_130(number, tmp_path):
+    process = subprocess.Popen(
+        command(*TINY, "--steps", "1000000", "--run", "long"),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    metrics = tmp_path / "runs/long/metrics.csv"
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text().count("\n") > 2):
+        time.sleep(0.1)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err == ""
+    assert "Stopped after" in out
+    assert load_policy(tmp_path / "policy.h5").facts["steps"] >= 1000
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--game", "brekout"], "breakout"),
+        (["--steps", "many"], "is not a whole number"),
+        (["--gamma", "2"], "--gamma is 2.0; it has to be between 0 and 1."),
+        (["--minutes", "5", "--steps", "100"], "give one of them"),
+        (["--minutes", "-1"], "--minutes is -1.0"),
+        (["--memory-size", "1e12"], "at most"),
+        (["--out", "missing/policy.h5"], "missing"),
+        (["--out", "."], "folder"),
+        (["--run", "../elsewhere"], "plain name"),
+        (["--preset", "laptop"], "no preset 'laptop'"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(words, message, tmp_path):
+    process = run(tmp_path, *words)
+    assert process.returncode == 2
+    assert message in process.stderr
+    assert "Traceback" not in process.stderr
+    assert process.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_of_the_same_name_is_not_overwritten(tmp_path):
+    (tmp_path / "runs/mine").mkdir(parents=True)
+    process = run(tmp_path, "--run", "mine")
+    assert process.returncode == 2
+    assert "There is a run in" in process.stderr
+
+
+def test_help_comes_at_once_and_lists_every_preset():
+    process = run(REPOSITORY, "--help")
+    assert process.returncode == 0
+    assert "keras-rl's own example" in process.stdout
+    assert "tensorflow" not in subprocess.run(
+        [sys.executable, "-X", "importtime", *command("--help")[1:]], capture_output=True, text=True
+    ).stderr
