@@ -12,13 +12,9 @@ class ConfigError(ValueError):
     """An option that cannot be used; the message says which, what was expected and what to do."""
 
 
-def option(
-    default: Any, help: str, *, low: float = -math.inf, high: float = math.inf, choices: tuple = ()
-) -> Any:
+def option(default: Any, help: str, *, low: float = -math.inf, high: float = math.inf, choices: tuple = ()) -> Any:
     """A field of `Config`: its default, a help text with unit and source, and the range it may lie in."""
-    return dataclasses.field(
-        default=default, metadata={"help": help, "low": low, "high": high, "choices": choices}
-    )
+    return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
 
 
 @dataclass(frozen=True)
@@ -34,35 +30,23 @@ class Config:
         low=0,
         high=1,
     )
-    num_environments: int = option(
-        8, "games played side by side, acting in one network call", low=1, high=256
-    )
-    memory_size: int = option(
-        300_000, "replay memory, in observations (Mnih et al. 2015: 1,000,000)", low=1_000
-    )
-    warmup_steps: int = option(
-        10_000, "agent steps before the first update (Mnih et al. 2015: 50,000)", low=100
-    )
+    num_environments: int = option(8, "games played side by side, acting in one network call", low=1, high=256)
+    memory_size: int = option(300_000, "replay memory, in observations (Mnih et al. 2015: 1,000,000)", low=1_000)
+    warmup_steps: int = option(10_000, "agent steps before the first update (Mnih et al. 2015: 50,000)", low=100)
     batch_size: int = option(64, "transitions in an update (Mnih et al. 2015: 32)", low=1, high=4096)
     train_interval: int = option(8, "agent steps from one update to the next (Mnih et al. 2015: 4)", low=1)
     target_update_steps: int = option(
         8_000, "agent steps from one copy to the target network to the next (Mnih et al. 2015: 40,000)", low=1
     )
-    n_step: int = option(
-        3, "rewards in a return (Hessel et al. 2018: 3; Mnih et al. 2015: 1)", low=1, high=20
-    )
+    n_step: int = option(3, "rewards in a return (Hessel et al. 2018: 3; Mnih et al. 2015: 1)", low=1, high=20)
     gamma: float = option(0.99, "discount factor (Mnih et al. 2015)", low=0, high=1)
-    learning_rate: float = option(
-        2.5e-4, "step size of Adam (Mnih et al. 2015, for RMSProp)", low=1e-7, high=1
-    )
+    learning_rate: float = option(2.5e-4, "step size of Adam (Mnih et al. 2015, for RMSProp)", low=1e-7, high=1)
     learning_rate_end: float = option(
         0.1, "share of the learning rate left at the end, falling linearly", low=0, high=1
     )
     adam_epsilon: float = option(1.5e-4, "epsilon of Adam (Hessel et al. 2018)", low=0, high=1)
     epsilon_start: float = option(1.0, "share of random actions at first (Mnih et al. 2015)", low=0, high=1)
-    epsilon_end: float = option(
-        0.02, "share of random actions in the end (Mnih et al. 2015: 0.1)", low=0, high=1
-    )
+    epsilon_end: float = option(0.02, "share of random actions in the end (Mnih et al. 2015: 0.1)", low=0, high=1)
     exploration_fraction: float = option(
         0.15, "share of the training over which it falls (Mnih et al. 2015: 0.02)", low=0, high=1
     )
@@ -159,9 +143,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         else:
             metavar = field.metadata["choices"] and "{" + ",".join(field.metadata["choices"]) + "}"
             kind = _number(field.type) if field.type is not str else str
-            parser.add_argument(
-                _flag(field), type=kind, metavar=metavar or field.type.__name__.upper(), help=text
-            )
+            parser.add_argument(_flag(field), type=kind, metavar=metavar or field.type.__name__.upper(), help=text)
 
 
 def config_from(arguments: argparse.Namespace) -> Config:

@@ -84,9 +84,7 @@ def _tensorflow_made_of_keras_3() -> Iterator[None]:
         "keras.backend": _module("tensorflow.keras.backend", keras.ops, keras.backend),
         "keras.callbacks": keras.callbacks,
         "keras.layers": keras.layers,
-        "keras.models": _module(
-            "tensorflow.keras.models", keras.models, Model=Keras2Model, model_from_config=None
-        ),
+        "keras.models": _module("tensorflow.keras.models", keras.models, Model=Keras2Model, model_from_config=None),
         "keras.optimizers": keras.optimizers,
         "python": _module("tensorflow.python"),
         "python.keras": _module("tensorflow.python.keras"),

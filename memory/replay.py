@@ -71,13 +71,9 @@ class SequentialMemory(rl.memory.SequentialMemory):
         self.n_step = n_step
         self.num_streams = num_streams
         self.rng = np.random.default_rng(np.random.randint(2**31)) if rng is None else rng
-        self._capacity = (
-            limit // num_streams
-        )  # of one stream, whose slots are [stream, stream + 1) * capacity
+        self._capacity = limit // num_streams  # of one stream, whose slots are [stream, stream + 1) * capacity
         self._counts = np.zeros(num_streams, np.int64)  # appended ever
-        self._recent = [
-            rl.memory.Memory(window_length, ignore_episode_boundaries) for _ in range(num_streams)
-        ]
+        self._recent = [rl.memory.Memory(window_length, ignore_episode_boundaries) for _ in range(num_streams)]
         self._shape: tuple[int, ...] = ()  # of an observation, like its dtype: the first one's
         self._dtype: np.dtype | None = None
         self._nbytes = 0
@@ -92,9 +88,7 @@ class SequentialMemory(rl.memory.SequentialMemory):
         """Number of observations kept now."""
         return int(np.minimum(self._counts, self._capacity).sum())
 
-    def append(
-        self, observation, action, reward, terminal, training=True, *, episode_end=None, stream=0
-    ) -> None:
+    def append(self, observation, action, reward, terminal, training=True, *, episode_end=None, stream=0) -> None:
         """Stores: in `observation`, `action` gave `reward`, and the next state was `terminal` or not.
 
         After an entry with `episode_end`, one more is expected that holds the episode's last observation; its
@@ -147,9 +141,7 @@ class SequentialMemory(rl.memory.SequentialMemory):
                 `sample_batch` and its gamma.
         """
         if self.n_step > 1:
-            raise ValueError(
-                f"sample() gives 1-step transitions, n_step is {self.n_step}; use sample_batch()."
-            )
+            raise ValueError(f"sample() gives 1-step transitions, n_step is {self.n_step}; use sample_batch().")
         positions = self._draw(batch_size) if batch_idxs is None else np.array(batch_idxs, np.int64)
         if len(positions) != batch_size:
             raise ValueError(f"{len(positions)} batch_idxs were given for a batch_size of {batch_size}.")

@@ -97,7 +97,7 @@ class TestEachRepairIsStillNeeded:
             keras.layers.Lambda.from_config(layer.get_config())
 
     def test_the_name_of_a_weights_file(self, tmp_path):
-        with pytest.raises(ValueError, match="weights.h5"):
+        with pytest.raises(ValueError, match=r"weights\.h5"):
             q_network().save_weights(tmp_path / "dqn_weights.h5f")
 
     def test_the_names_of_a_models_metrics(self):
