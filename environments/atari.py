@@ -1,0 +1,311 @@
+"""Atari 2600 games: the Arcade Learning Environment (ALE) through Gymnasium, as raw frames and raw reward."""
+
+import difflib
+import functools
+import re
+from collections.abc import Callable
+from typing import Any
+
+import ale_py
+import gymnasium
+import numpy as np
+
+NOOP, FIRE = ale_py.Action.NOOP, ale_py.Action.FIRE
+FRAMES_PER_SECOND = 60  # the NTSC console
+
+
+class UnknownGameError(ValueError):
+    """The name is not one of the single-player games that ale-py ships."""
+
+
+@functools.cache
+def _registered_games() -> dict[str, str]:
+    """ROM id -> Gymnasium id, as ale-py registered them: {"breakout": "ALE/Breakout-v5", ...}."""
+    return {
+        spec.kwargs["game"]: name
+        for name, spec in gymnasium.registry.items()
+        if spec.namespace == "ALE" and "game" in spec.kwargs
+    }
+
+
+def canonical_game(name: str) -> str:
+    """The ROM id of a game, from any common spelling of its name.
+
+    Args:
+        name: "breakout", "Breakout" or "ALE/Breakout-v5"; "space_invaders" or "Space Invaders".
+
+    Returns:
+        The ROM id, such as "breakout" or "space_invaders".
+
+    Raises:
+        UnknownGameError: no single-player game of ale-py has this name; the message gives the nearest.
+    """
+    wanted = re.sub(r"^ale/|-v5$|[\s_-]", "", name.lower())
+    games = {rom.replace("_", ""): rom for rom in _registered_games()}
+    if wanted not in games:
+        nearest = ", ".join(games[key] for key in difflib.get_close_matches(wanted, games, n=3, cutoff=0))
+        raise UnknownGameError(f"Unknown game {name!r}: the nearest of {len(games)} games are {nearest}.")
+    return games[wanted]
+
+
+class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
+    """One Atari game at 60 / `action_repeat` agent steps a second, with lives and games kept apart.
+
+    An episode is a whole game, played in emulator frames:
+
+        reset   power on; NOOP for 1 to `noop_max` frames; FIRE for `action_repeat` frames
+        step    the action for `action_repeat` frames, fewer if the game ends; if that cost a life and the
+                game goes on, then FIRE for `action_repeat` frames
+
+    Observation: the grey screen, uint8 (height, width), in most games (210, 160). Each pixel is the maximum
+    of the last two frames, as the console draws some sprites on every other frame only (Mnih et al. 2015,
+    Methods, "Preprocessing"); the last frame counts alone if `action_repeat` is 1 or the game ended sooner.
+
+    Reward: the raw score gained, a float, the frames of FIRE included.
+
+    Info, the same keys on reset and step: `lives` (int, 0 in a game without lives), `life_lost` (bool, this
+    step cost a life, the last one included) and `score` (float, the sum of the game's rewards so far).
+
+    `terminated` is the end of the game, `truncated` only ever `max_episode_steps`. What a life loss means is
+    the agent's choice.
+
+    No-ops are counted in emulator frames, their number drawn uniformly from 1 to `noop_max`: so do Baselines'
+    `NoopResetEnv` and DQN Zoo. With `sticky` 0 they are the only source of chance.
+
+    FIRE is pressed in every game that has it among its minimal actions, after the no-ops, as by Baselines'
+    `FireResetEnv`. Without it Breakout and Yars' Revenge stand still after a lost life, and Breakout, Donkey
+    Kong and Tennis at the start; of the 104 games in ale-py 0.12.1 none stands still because of it. Gopher
+    listens only after an animation: there the agent has to press.
+
+    Sticky actions (Machado et al. 2018) repeat, with probability `sticky` at every frame, the action of the
+    frame before. They are drawn here, by ALE's own rule, because ALE leaves the action to be repeated out of
+    the states it saves, and a run could not be resumed exactly.
+
+    Args:
+        game: in any spelling that `canonical_game` takes.
+        sticky: probability in [0, 1]; the "nature" protocol has 0, the "machado" protocol 0.25.
+        action_repeat: emulator frames per agent step (Mnih et al. 2015, Extended Data Table 1: 4).
+        noop_max: most frames of NOOP at the start of a game (the same table: 30); 0 for none.
+        max_episode_steps: agent steps after which a game is truncated; 27,000 are 108,000 frames, half an
+            hour, the limit of ale-py's own `ALE/...-v5`.
+        press_fire: whether FIRE is pressed at the start of a game and after a lost life.
+        mode: game mode, one of those that ALE lists for the game; None for its default.
+        difficulty: position of the difficulty switch, likewise.
+        render_mode: "rgb_array", or None for no `render`.
+        on_frame: called with the `ale_py.ALEInterface` after every emulator frame, to show or record it.
+
+    Raises:
+        UnknownGameError: there is no such game.
+        ValueError: another argument is out of its range.
+
+    Example:
+        environment = AtariEnvironment(game="breakout")
+        observation, info = environment.reset(seed=1)
+        observation, reward, terminated, truncated, info = environment.step(environment.action_space.sample())
+    """
+
+    action_space: gymnasium.spaces.Discrete
+
+    def __init__(
+        self,
+        *,
+        game: str = "breakout",
+        sticky: float = 0.0,
+        action_repeat: int = 4,
+        noop_max: int = 30,
+        max_episode_steps: int = 27_000,
+        press_fire: bool = True,
+        mode: int | None = None,
+        difficulty: int | None = None,
+        render_mode: str | None = None,
+        on_frame: Callable[[ale_py.ALEInterface], object] | None = None,
+    ):
+        if not 0 <= sticky <= 1:
+            raise ValueError(f"sticky is {sticky}, but a probability lies between 0 and 1.")
+        for name, value, least in (
+            ("action_repeat", action_repeat, 1),
+            ("noop_max", noop_max, 0),
+            ("max_episode_steps", max_episode_steps, 1),
+        ):
+            if value < least:
+                raise ValueError(f"{name} is {value}, but must be at least {least}.")
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f'render_mode is {render_mode!r}, but only "rgb_array" and None are supported.')
+
+        self.game = canonical_game(game)
+        self.render_mode = render_mode
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": FRAMES_PER_SECOND / action_repeat}
+        self._sticky = sticky
+        self._action_repeat = action_repeat
+        self._noop_max = noop_max
+        self._max_episode_steps = max_episode_steps
+        self._on_frame = on_frame
+
+        self._env = _make(self.game, mode, difficulty)
+        self._ale = self._env.ale
+        self._actions = self._ale.getMinimalActionSet()
+        self._fire = FIRE if press_fire and FIRE in self._actions else None
+        self._screens = [np.zeros(self._ale.getScreenDims(), np.uint8) for _ in range(2)]  # the last one last
+        self.action_space = gymnasium.spaces.Discrete(len(self._actions))
+        self.observation_space = gymnasium.spaces.Box(0, 255, self._screens[0].shape, np.uint8)
+
+        self._playing = False
+        self._held = NOOP  # the action of the latest frame, which sticky actions repeat
+        self._lives = 0
+        self._num_steps = 0
+        self._score = 0.0
+
+    def get_action_meanings(self) -> list[str]:
+        """The names of the actions in the order of `action_space`: ["NOOP", "FIRE", "RIGHT", "LEFT"]."""
+        return [action.name for action in self._actions]
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Starts a game.
+
+        Args:
+            seed: makes this game and all that follow without a seed repeat exactly, given the same actions.
+            options: ignored.
+
+        Returns:
+            The observation and the info of the class description.
+        """
+        super().reset(seed=seed)
+        over = True
+        while over:
+            # With a seed this loads the ROM anew: 13 of the games begin otherwise when one was played before.
+            self._env.reset(seed=seed)
+            self._held = NOOP
+            self._keep_screen(twice=True)
+            if self._noop_max:
+                self._hold(NOOP, int(self.np_random.integers(1, self._noop_max + 1)))
+            if self._fire is not None:
+                self._hold(self._fire, self._action_repeat)
+            over = self._ale.game_over()
+        self._lives = self._ale.lives()
+        self._num_steps, self._score = 0, 0.0
+        self._playing = True
+        return self._observation(), self._info(life_lost=False)
+
+    def step(self, action: int | np.integer) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Plays one agent step.
+
+        Args:
+            action: index into `get_action_meanings()`.
+
+        Returns:
+            observation, reward, terminated, truncated and info of the class description.
+
+        Raises:
+            ValueError: there is no such action.
+            gymnasium.error.ResetNeeded: the game has not begun or is over.
+        """
+        if not self._playing:
+            raise gymnasium.error.ResetNeeded("The game has not begun or is over: call reset() first.")
+        if not 0 <= action < len(self._actions):
+            raise ValueError(f"Action {action} is not one of {self.game}'s {len(self._actions)} actions.")
+        reward = self._hold(self._actions[action], self._action_repeat)
+        life_lost = self._ale.lives() < self._lives
+        if life_lost and self._fire is not None and not self._ale.game_over():
+            reward += self._hold(self._fire, self._action_repeat)
+        self._lives = self._ale.lives()
+        self._num_steps += 1
+        self._score += reward
+        terminated = self._ale.game_over()
+        truncated = not terminated and self._num_steps >= self._max_episode_steps
+        self._playing = not (terminated or truncated)
+        return self._observation(), reward, terminated, truncated, self._info(life_lost)
+
+    def render(self) -> np.ndarray | None:
+        """The current screen in colour, uint8 (height, width, 3); None without `render_mode="rgb_array"`."""
+        return self._ale.getScreenRGB() if self.render_mode == "rgb_array" else None
+
+    def get_state(self) -> dict[str, Any]:
+        """All that decides how the game and the games after it go on, exactly.
+
+        Returns:
+            A dict of one `bytes` ("emulator", about 14 kB) and otherwise what JSON holds.
+        """
+        return {
+            "game": self.game,
+            "emulator": self._ale.cloneState(include_rng=True).serialize(),
+            "random": self.np_random.bit_generator.state,
+            "held": self._held.value,
+            "playing": self._playing,
+            "lives": self._lives,
+            "num_steps": self._num_steps,
+            "score": self._score,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes back, or in another process on, to where `get_state` was called.
+
+        Args:
+            state: what `get_state` of an environment with the same constructor arguments returned.
+
+        Raises:
+            ValueError: the state belongs to another game.
+        """
+        if state["game"] != self.game:
+            raise ValueError(f"The state is one of {state['game']}, but this environment plays {self.game}.")
+        self._ale.restoreState(ale_py.ALEState(state["emulator"]))
+        self.np_random.bit_generator.state = state["random"]
+        self._held = ale_py.Action(state["held"])
+        self._playing = state["playing"]
+        self._lives = state["lives"]
+        self._num_steps = state["num_steps"]
+        self._score = state["score"]
+
+    def _hold(self, action: ale_py.Action, num_frames: int) -> float:
+        """Holds the joystick for `num_frames` emulator frames or to the game's end; returns the reward."""
+        reward = 0.0
+        for left in reversed(range(num_frames)):
+            if not self._sticky or self.np_random.random() >= self._sticky:
+                self._held = action
+            reward += self._ale.act(self._held)
+            if self._on_frame is not None:
+                self._on_frame(self._ale)
+            over = self._ale.game_over()
+            if over or left < 2:  # a screen costs 13 us, so only those that the observation looks at
+                self._keep_screen(twice=over and left > 0)
+            if over:
+                break
+        return reward
+
+    def _keep_screen(self, twice: bool) -> None:
+        """Copies the screen over the older of the two kept, or over both."""
+        for _ in range(1 + twice):
+            self._screens.reverse()
+            self._ale.getScreenGrayscale(self._screens[-1])
+
+    def _observation(self) -> np.ndarray:
+        if self._action_repeat == 1:
+            return self._screens[-1].copy()
+        return np.maximum(*self._screens)
+
+    def _info(self, life_lost: bool) -> dict[str, Any]:
+        return {"lives": self._lives, "life_lost": life_lost, "score": self._score}
+
+
+def _make(game: str, mode: int | None, difficulty: int | None) -> Any:
+    """ale-py's own environment at its rawest: single frames, no chance, no limit on the length of a game."""
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # or it prints a banner for every environment
+    make = functools.partial(
+        gymnasium.make,
+        _registered_games()[game],
+        obs_type="grayscale",
+        frameskip=1,
+        repeat_action_probability=0.0,
+        full_action_space=False,
+        max_num_frames_per_episode=0,
+        disable_env_checker=True,
+    )
+    env: Any = make().unwrapped
+    for name, value, available in (
+        ("mode", mode, env.ale.getAvailableModes()),
+        ("difficulty", difficulty, env.ale.getAvailableDifficulties()),
+    ):
+        if value is not None and value not in available:
+            raise ValueError(f"{name} is {value}, but {game} has only {', '.join(map(str, available))}.")
+    return env if mode is None and difficulty is None else make(mode=mode, difficulty=difficulty).unwrapped

@@ -1,0 +1,294 @@
+"""Weights of any Keras model, in the HDF5 layout of Keras 2, written and read with h5py alone.
+
+    root, or the group model_weights of a whole-model file
+      attributes: layer_names (model order), backend, keras_version
+      one group per layer: attribute weight_names (kernel before bias), one dataset per weight
+
+Keras 2, tf_keras and keras-rl2 read this layout under any file name; Keras 3 reads it, but its `save_weights`
+no longer writes it. Nothing in a file is executed, and nothing outside it is opened.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import secrets
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+if TYPE_CHECKING:
+    import keras
+
+# What the file claims to be written by. A version below 3 sends every Keras to its reader of this layout, and
+# "tensorflow" keeps Keras 2 from transposing kernels, whichever backend trained them.
+KERAS_VERSION = "2.15.0"
+BACKEND = "tensorflow"
+
+_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_MAX_TEXT_BYTES = 2**20
+_EXPECTED_WEIGHTS = "expected weights of a model with these layers; build that model, or name another file"
+# What h5py, NumPy and Keras raise on files that are damaged or foreign, as fuzzing showed.
+_READ_ERRORS = (OSError, ValueError, TypeError, LookupError, RuntimeError, ArithmeticError, MemoryError)
+
+
+class PolicyFileError(ValueError):
+    """A file that cannot be read or written, told in one sentence to the person who named it."""
+
+
+def save_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
+    """Saves the weights of a built model so that Keras 2, tf_keras, Keras 3 and keras-rl2 can load them.
+
+    The file is replaced as a whole or not at all. float16 and bfloat16 are stored as float32, which is exact.
+    A name that ends in `.weights.h5` gets the native format of `keras.Model.save_weights` instead, because
+    that is what every Keras since 2.13 expects under this name.
+
+    Raises:
+        PolicyFileError: the model is not built or keeps weights outside its layers, or the file cannot be
+            written.
+    """
+    layers = _layer_variables(model)
+    if Path(path).name.endswith(".weights.h5"):
+        with tempfile.TemporaryDirectory() as folder:
+            native = Path(folder, "model.weights.h5")
+            model.save_weights(native)
+            data = native.read_bytes()
+    else:
+        buffer = io.BytesIO()
+        with h5py.File(buffer, "w") as file:
+            named = [(name, [(f"{each.path}:0", each.numpy()) for each in group]) for name, group in layers]
+            write_layer_weights(file, named)
+        data = buffer.getvalue()
+    with replacing(path, data):
+        pass
+
+
+def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
+    """Loads weights into a built model, layer by layer in the order of `model.layers`, as Keras 2 does.
+
+    Reads weights files and whole-model files in the layout of Keras 2, under any name, and `.weights.h5`
+    files of Keras 3. In the layout of Keras 2 names play no part: the number of layers with weights, the
+    number of weights in each, and all shapes have to agree, or the model stays as it is.
+
+    Raises:
+        PolicyFileError: no such file, a damaged file, or weights of another model.
+    """
+    layers = [(name, variables) for name, variables in _layer_variables(model) if variables]
+    assignments: list[tuple[Any, np.ndarray]] = []
+    # Room for float64 weights with two optimizer slots each: a larger file never held weights of this model.
+    max_bytes = 2**26 + 32 * sum(math.prod(variable.shape) for variable in model.weights)
+    with reading(path, max_bytes=max_bytes, expected=_EXPECTED_WEIGHTS) as file:
+        if _is_native(file):
+            _load_native(model, Path(path))
+            return
+        stored = stored_layers(file)
+        if len(stored) != len(layers):
+            raise PolicyFileError(f"holds weights of {len(stored)} layers, but this model has {len(layers)}")
+        for (name, variables), (stored_name, datasets) in zip(layers, stored, strict=True):
+            if len(datasets) != len(variables):
+                raise PolicyFileError(
+                    f"holds {len(datasets)} arrays for its layer {stored_name!r}, "
+                    f"but layer {name!r} of this model has {len(variables)}"
+                )
+            for variable, dataset in zip(variables, datasets, strict=True):
+                assignments.append((variable, read_array(dataset, tuple(variable.shape))))
+    for variable, array in assignments:
+        variable.assign(array)
+
+
+def write_layer_weights(
+    group: h5py.Group,
+    layers: Sequence[tuple[str, Sequence[tuple[str, np.ndarray]]]],
+) -> None:
+    """Writes (layer name, [(weight name, array), ...]) pairs into a new group or file, in the given order.
+
+    Every layer of the model belongs in `layers`, also one without weights; weight names are unique in a
+    layer. float16 and bfloat16 arrays are written as float32, every other dtype as it is.
+    """
+    # Bytes of fixed length: h5py 2 hands other text back as str, which the Keras of its time cannot decode.
+    group.attrs["layer_names"] = _fixed_texts(name for name, _ in layers)
+    group.attrs["backend"] = np.bytes_(BACKEND)
+    group.attrs["keras_version"] = np.bytes_(KERAS_VERSION)
+    for layer_name, weights in layers:
+        layer = group.require_group(layer_name)
+        layer.attrs["weight_names"] = _fixed_texts(name for name, _ in weights)
+        for name, array in weights:
+            is_half = array.dtype.name in ("float16", "bfloat16")
+            layer.create_dataset(name, data=array.astype(np.float32) if is_half else array)
+
+
+def stored_layers(file: h5py.File, *, max_names: int = 4096) -> list[tuple[str, list[h5py.Dataset]]]:
+    """Lists the layers that have weights, with their datasets, in the order that the file's attributes give.
+
+    Only for use inside `reading`. At most `max_names` names are read from one attribute.
+    """
+    if _is_native(file):
+        raise PolicyFileError("is a .weights.h5 file of Keras 3, which does not tell the order of its layers")
+    group = file
+    if "layer_names" not in file.attrs and "model_weights" in file:
+        group = _child(file, "model_weights", h5py.Group)
+    layers = []
+    for layer_name in read_texts(group, "layer_names", max_count=max_names):
+        layer = _child(group, layer_name, h5py.Group)
+        weight_names = read_texts(layer, "weight_names", max_count=max_names)
+        if weight_names:
+            layers.append((layer_name, [_child(layer, name, h5py.Dataset) for name in weight_names]))
+    return layers
+
+
+def read_array(dataset: h5py.Dataset, shape: tuple[int, ...]) -> np.ndarray:
+    """Reads an array of real numbers in native byte order, after checking that it is stored plainly.
+
+    Only for use inside `reading`. Nothing is allocated before shape, dtype and storage are found to be right.
+    """
+    if dataset.shape != shape:
+        raise PolicyFileError(f"holds an array {dataset.name!r} of shape {dataset.shape}, not {shape}")
+    if dataset.dtype.kind not in "fiub":
+        raise PolicyFileError(f"holds an array {dataset.name!r} of {dataset.dtype}, not of numbers")
+    # Keras writes no chunks and compresses nothing; a chunk can be far larger than the array cut from it.
+    is_elsewhere = dataset.chunks or dataset.external or dataset.is_virtual
+    if is_elsewhere or dataset.id.get_storage_size() != dataset.nbytes:
+        raise PolicyFileError(f"does not hold the numbers of {dataset.name!r} themselves, uncompressed")
+    return np.asarray(dataset[()], dtype=dataset.dtype.newbyteorder("="))
+
+
+def read_texts(owner: h5py.Group, name: str, *, max_count: int = 1) -> list[str]:
+    """Reads the text attribute `name`, a scalar or an array, as a list. Only for use inside `reading`."""
+    if name not in owner.attrs:
+        raise PolicyFileError(f"holds no {name!r}")
+    attribute = owner.attrs.get_id(name)
+    if 0 in attribute.shape:  # Keras writes an empty list of names as an array of no floats
+        return []
+    is_text = h5py.check_string_dtype(attribute.dtype) is not None
+    is_short = math.prod(attribute.shape) <= max_count and attribute.get_storage_size() <= _MAX_TEXT_BYTES
+    if not (is_text and is_short):
+        raise PolicyFileError(f"holds something else than {max_count} or fewer texts in {name!r}")
+    texts = [
+        text.decode("utf-8") if isinstance(text, bytes) else str(text)
+        for text in np.ravel(np.asarray(owner.attrs[name], dtype=object))
+    ]
+    if sum(map(len, texts)) > _MAX_TEXT_BYTES:
+        raise PolicyFileError(f"holds more than {_MAX_TEXT_BYTES} characters in {name!r}")
+    return texts
+
+
+@contextmanager
+def reading(path: str | os.PathLike[str], *, max_bytes: int, expected: str) -> Iterator[h5py.File]:
+    """Opens an HDF5 file of at most `max_bytes`; every failure inside becomes one PolicyFileError.
+
+    A PolicyFileError raised inside tells only what was found, as a verb phrase ("holds no 'layer_names'");
+    here the path is put before it and `expected` after it. The file is read into memory first, so HDF5 does
+    not lock it and it can be replaced meanwhile.
+    """
+    path = Path(path)
+    try:
+        data = _read_bytes(path, max_bytes)
+        with h5py.File(io.BytesIO(data), "r") as file:
+            yield file
+    except PolicyFileError as found:
+        raise PolicyFileError(f"{path} {found}; {expected}.") from found.__cause__
+    except _READ_ERRORS as error:
+        raise PolicyFileError(f"{path} is damaged or cut short; {expected}.") from error
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str], data: bytes) -> Iterator[None]:
+    """Replaces the file at `path` by `data`, whole or not at all; a symbolic link is followed.
+
+    `data` is on disk beside `path` before the block runs, and takes its place when the block has ended. If
+    anything fails, the old file stays as it is and the new one is removed.
+
+    Raises:
+        PolicyFileError: the file system refused.
+    """
+    path = Path(os.path.realpath(path))
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield
+        os.replace(temporary, path)
+    except OSError as error:
+        raise PolicyFileError(
+            f"{path} cannot be written ({error.strerror or error}), and what was there is unchanged; "
+            "make room or give permission, or name another place."
+        ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _layer_variables(model: keras.Model) -> list[tuple[str, list[Any]]]:
+    """Lists every (layer name, variables) in model order; a nested model is one layer, as in Keras 2."""
+    if not model.built:
+        raise PolicyFileError(
+            f"The model {model.name!r} has no weights yet; build it first, for example with an Input layer."
+        )
+    layers = [(layer.name, layer.trainable_weights + layer.non_trainable_weights) for layer in model.layers]
+    if {id(each) for _, variables in layers for each in variables} != {id(each) for each in model.weights}:
+        raise PolicyFileError(
+            f"The model {model.name!r} keeps weights outside its layers, for which this file format has no "
+            "place; move them into a layer."
+        )
+    return layers
+
+
+def _fixed_texts(texts: Iterable[str]) -> np.ndarray:
+    return np.array([text.encode("utf-8") for text in texts], dtype=np.bytes_)
+
+
+def _child(group: h5py.Group, path: str, kind: type) -> Any:
+    """Walks down hard links only, so that nothing outside this file is ever opened."""
+    child: Any = group
+    for part in path.split("/"):
+        link = child.get(part, getlink=True) if isinstance(child, h5py.Group) else None
+        if link is not None and not isinstance(link, h5py.HardLink):
+            raise PolicyFileError(f"keeps {path!r} behind a link, not in itself")
+        child = None if link is None else child[part]
+    if not isinstance(child, kind):
+        raise PolicyFileError(f"lacks the {kind.__name__.lower()} {path!r}")
+    return child
+
+
+def _read_bytes(path: Path, max_bytes: int) -> bytes:
+    try:
+        if not path.is_file():
+            if path.with_name(f"{path.name}.index").is_file():  # what Keras 2 makes of a name like x.h5f
+                raise PolicyFileError("is a TensorFlow checkpoint (save_weights to a name in .h5 is HDF5)")
+            raise PolicyFileError("is not a file" if path.exists() else "does not exist")
+        with path.open("rb") as file:
+            data = file.read(max_bytes + 1)
+    except OSError as error:
+        raise PolicyFileError(f"cannot be read ({error.strerror or error})") from error
+    if not data:
+        raise PolicyFileError("is empty")
+    if len(data) > max_bytes:
+        raise PolicyFileError(f"is larger than {max_bytes // 2**20} MiB")
+    if not data.startswith(_HDF5_SIGNATURE):
+        raise PolicyFileError("is not an HDF5 file")
+    return data
+
+
+def _is_native(file: h5py.File) -> bool:
+    """Whether this is what `keras.Model.save_weights` writes under a name in .weights.h5 since Keras 2.13."""
+    is_legacy = "layer_names" in file.attrs or "model_weights" in file
+    return not is_legacy and ("layers" in file or "_layer_checkpoint_dependencies" in file)
+
+
+def _load_native(model: keras.Model, path: Path) -> None:
+    if not path.name.endswith(".weights.h5"):
+        raise PolicyFileError("is a weights file of Keras 3, which needs a name that ends in .weights.h5")
+    before = model.get_weights()
+    try:
+        model.load_weights(path)
+    except _READ_ERRORS as error:
+        model.set_weights(before)
+        raise PolicyFileError("is damaged, or holds weights of another model") from error

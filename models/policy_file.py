@@ -1,0 +1,425 @@
+"""policy.h5: a trained Nature CNN in one HDF5 file that every Keras opens, and that is safe to read.
+
+    attributes   keras_version, backend, model_config (JSON of a Sequential, keys that Keras 2 and 3 share)
+                 dqn_<fact>: what is known about the policy (game, actions, steps, score, ...)
+    model_weights/<layer>/<layer>/{kernel,bias}:0   float32, see models/layer_weights.py
+
+The network takes (batch, 4, 84, 84) float32 in [0, 1], oldest frame first, and returns (batch, nb_actions)
+Q-values in the order of the game's minimal action set. Writing and reading need neither Keras nor TensorFlow.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import reprlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from models.layer_weights import (
+    BACKEND,
+    KERAS_VERSION,
+    PolicyFileError,
+    read_array,
+    read_texts,
+    reading,
+    replacing,
+    stored_layers,
+    write_layer_weights,
+)
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["Policy", "PolicyFileError", "check_writable", "fold_dueling", "load_policy", "save_policy"]
+
+_STATE_SHAPE = [4, 84, 84]
+_FACT_PREFIX = "dqn_"
+_MAX_ACTIONS = 1024
+_MAX_FILE_BYTES = 2**26  # a policy is 7 MB; with the optimizer slots that Keras adds, in float64, 41 MB
+_MAX_NAMES = 64
+_MAX_FACTS = 256
+_MAX_FACT_CHARACTERS = 2**16
+_EXPECTED = (
+    "expected a policy.h5 from train.py, or a Nature CNN for four 84x84 frames saved as .h5 by Keras or "
+    "keras-rl; train one, or name another file"
+)
+
+
+class _Layer(NamedTuple):
+    class_name: str
+    name: str
+    settings: dict[str, Any]
+    kernel_shape: tuple[int, ...] | None = None
+
+
+def _architecture(nb_actions: int) -> list[_Layer]:
+    """The layers of `nature_cnn` as data: written into every policy.h5, and looked for in every file read."""
+
+    def convolution(filters: int, size: int, stride: int) -> dict[str, Any]:
+        return {
+            "filters": filters,
+            "kernel_size": [size, size],
+            "strides": [stride, stride],
+            "padding": "valid",
+            "data_format": "channels_last",
+            "dilation_rate": [1, 1],
+            "activation": "relu",
+            "use_bias": True,
+        }
+
+    def dense(units: int, activation: str) -> dict[str, Any]:
+        return {"units": units, "activation": activation, "use_bias": True}
+
+    return [
+        _Layer("Permute", "frames_last", {"dims": [2, 3, 1]}),
+        _Layer("Conv2D", "conv1", convolution(32, 8, 4), (8, 8, 4, 32)),
+        _Layer("Conv2D", "conv2", convolution(64, 4, 2), (4, 4, 32, 64)),
+        _Layer("Conv2D", "conv3", convolution(64, 3, 1), (3, 3, 64, 64)),
+        _Layer("Flatten", "flatten", {"data_format": "channels_last"}),
+        _Layer("Dense", "hidden", dense(512, "relu"), (3136, 512)),
+        _Layer("Dense", "q_values", dense(nb_actions, "linear"), (512, nb_actions)),
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class Policy:
+    """A trained Nature CNN as plain arrays, and what is known about it.
+
+    Attributes:
+        weights: 10 finite float32 arrays: kernel and bias of conv1, conv2, conv3, hidden, q_values.
+        facts: what the file says about the policy; empty for a file that other software wrote.
+    """
+
+    weights: tuple[np.ndarray, ...]
+    facts: dict[str, Any]
+
+    @property
+    def nb_actions(self) -> int:
+        """Number of actions that the policy chooses among."""
+        return len(self.weights[-1])
+
+    def build_model(self) -> keras.Sequential:
+        """Builds the Keras network with these weights: (batch, 4, 84, 84) float32 -> (batch, nb_actions)."""
+        from models.nature_cnn import nature_cnn  # here, because importing Keras takes seconds
+
+        model = nature_cnn(self.nb_actions)
+        model.set_weights(list(self.weights))
+        return model
+
+
+def save_policy(
+    path: str | os.PathLike[str],
+    weights: Sequence[np.ndarray],
+    facts: Mapping[str, Any],
+) -> Path | None:
+    """Writes policy.h5, whole or not at all, and sets a policy of another run aside.
+
+    The fact `run` says whose policy it is, and a file of the same run is replaced. Any other file at `path`
+    first gets a second name, such as policy.previous-<run>.h5 (a hard link, or a copy where the file system
+    has no links), and only then gives up its place: at no moment is the old or the new policy missing.
+
+    Args:
+        path: the file to write, with a name in .h5; a symbolic link is followed.
+        weights: kernel and bias of the five layers that have any, as `nature_cnn(n).get_weights()` returns
+            them, in any float dtype (bfloat16 too). Fold a dueling head first, see `fold_dueling`.
+        facts: JSON values by name. They become the attributes dqn_<name>: numbers and text as HDF5 has them,
+            everything else as JSON text. Tuples come back as lists.
+
+    Returns:
+        The new name of the file that was set aside, or None if there was none.
+
+    Raises:
+        PolicyFileError: the weights are not those of a Nature CNN or not finite (a training that diverged
+            replaces no policy), a fact cannot be stored, or the file cannot be written.
+    """
+    path = _target(path)
+    arrays = _checked_weights(weights)
+    architecture = _architecture(len(arrays[-1]))
+    remaining = iter(arrays)
+    layers = []
+    for layer in architecture:
+        parts = ("kernel", "bias") if layer.kernel_shape else ()
+        layers.append((layer.name, [(f"{layer.name}/{part}:0", next(remaining)) for part in parts]))
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        # Bytes of fixed length, as everything Keras reads here: see write_layer_weights.
+        file.attrs["keras_version"] = np.bytes_(KERAS_VERSION)
+        file.attrs["backend"] = np.bytes_(BACKEND)
+        file.attrs["model_config"] = np.bytes_(json.dumps(_model_config(architecture)))
+        for name, value in facts.items():
+            file.attrs[_FACT_PREFIX + name] = _stored_fact(name, value)
+        write_layer_weights(file.create_group("model_weights"), layers)
+    aside = None
+    try:
+        with replacing(path, buffer.getvalue()):
+            if path.exists():
+                old_run = _run_of(path)
+                if old_run is None or old_run != facts.get("run"):
+                    aside = _set_aside(path, old_run)
+    except PolicyFileError:
+        with suppress(OSError):
+            if aside and aside.samefile(path):  # the old policy kept its place, so it needs no second name
+                aside.unlink()
+        raise
+    return aside
+
+
+def load_policy(path: str | os.PathLike[str], *, nb_actions: int | None = None) -> Policy:
+    """Reads a policy without executing anything in the file.
+
+    Reads what `save_policy` writes, and a Nature CNN that Keras 2 or 3 saved with `model.save("x.h5")` or
+    keras-rl with `save_weights("x.h5")`. The layers that a file describes are checked. A file of weights
+    alone is known by the shapes of its arrays, and taken to be of the architecture of `nature_cnn`.
+
+    Args:
+        path: the file to read.
+        nb_actions: number of actions that the policy must have; any number if None.
+
+    Raises:
+        PolicyFileError: no such file, or not a policy, or one with another number of actions.
+    """
+    with reading(path, max_bytes=_MAX_FILE_BYTES, expected=_EXPECTED) as file:
+        facts = _read_facts(file)
+        datasets = [dataset for _, layer in stored_layers(file, max_names=_MAX_NAMES) for dataset in layer]
+        shapes = _weight_shapes([dataset.shape for dataset in datasets])
+        found_actions = shapes[-1][0]
+        if nb_actions not in (None, found_actions):
+            game = f" of the game {reprlib.repr(facts['game'])}" if "game" in facts else ""
+            raise PolicyFileError(f"values {found_actions} actions{game}, but {nb_actions} are needed")
+        if "model_config" in file.attrs:
+            _check_model_config(read_texts(file, "model_config")[0], _architecture(found_actions))
+        arrays = [read_array(dataset, shape) for dataset, shape in zip(datasets, shapes, strict=True)]
+        return Policy(tuple(_checked_floats(arrays)), facts)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Checks, before hours of training, that `save_policy` can write to `path`.
+
+    Raises:
+        PolicyFileError: the folder is missing or closed, or `path` is a folder, is protected, or does not
+            end in .h5.
+    """
+    path = _target(path)
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"):
+            pass
+    except OSError as error:
+        raise PolicyFileError(
+            f"{path} cannot be written ({error.strerror or error}); give permission, or name another place."
+        ) from error
+
+
+def fold_dueling(kernel: np.ndarray, bias: np.ndarray, dueling_type: str) -> tuple[np.ndarray, np.ndarray]:
+    """Folds the dueling head of keras-rl into one plain Dense layer with the same Q-values.
+
+    keras-rl's head is a Dense y of one state value V = y[:, 0] and an advantage A = y[:, 1:] for each action.
+    "avg" (Q = V + A - mean A) and "naive" (Q = V + A) are linear in y, so they fold exactly.
+
+    Args:
+        kernel: (inputs, nb_actions + 1) float.
+        bias: (nb_actions + 1,) float.
+        dueling_type: "avg" or "naive".
+
+    Returns:
+        kernel (inputs, nb_actions) and bias (nb_actions,), float32.
+
+    Raises:
+        ValueError: any other `dueling_type`; "max" (Q = V + A - max A) is not linear.
+    """
+    if dueling_type not in ("avg", "naive"):
+        raise ValueError(
+            f"A dueling head of type {dueling_type!r} cannot be folded into a Dense layer; expected 'avg' or "
+            "'naive', which are linear: train with one of these to get a policy.h5."
+        )
+    head = np.vstack([kernel, bias]).astype(np.float64)  # (inputs + 1, nb_actions + 1)
+    value, advantage = head[:, :1], head[:, 1:]
+    if dueling_type == "avg":
+        advantage = advantage - advantage.mean(axis=1, keepdims=True)
+    q_values = (value + advantage).astype(np.float32)  # (inputs + 1, nb_actions)
+    return q_values[:-1], q_values[-1]
+
+
+def _model_config(architecture: list[_Layer]) -> dict[str, Any]:
+    """What Keras builds the model from, in the keys that its versions 2 and 3 share."""
+    frames = {"batch_input_shape": [None, *_STATE_SHAPE], "dtype": "float32"}
+    layers: list[dict[str, Any]] = [{"class_name": "InputLayer", "config": {"name": "frames", **frames}}]
+    layers += [
+        {
+            "class_name": layer.class_name,
+            "config": {"name": layer.name, "trainable": True, "dtype": "float32", **layer.settings},
+        }
+        for layer in architecture
+    ]
+    return {"class_name": "Sequential", "config": {"name": "nature_cnn", "layers": layers}}
+
+
+def _check_model_config(text: str, architecture: list[_Layer]) -> None:
+    """Compares a file's description of its model, by any Keras, with the Nature CNN."""
+    model = json.loads(text)
+    if model["class_name"] != "Sequential":
+        raise PolicyFileError(f"holds a {reprlib.repr(model['class_name'])} model, not a Sequential one")
+    config = model["config"]
+    layers: list[tuple[str, dict[str, Any]]] = []
+    for layer in config if isinstance(config, list) else config["layers"]:  # a bare list before Keras 2.2.3
+        name, settings = layer["class_name"], dict(layer["config"])
+        shape = settings.get("batch_input_shape") or settings.get("batch_shape")
+        if shape and shape[1:] != _STATE_SHAPE:
+            raise PolicyFileError(f"takes states of shape {reprlib.repr(shape[1:])}, not {_STATE_SHAPE}")
+        if name == "Activation" and layers and layers[-1][1].get("activation") == "linear":
+            # keras-rl's example has every activation as a layer of its own.
+            layers[-1][1]["activation"] = settings["activation"]
+        elif name != "InputLayer":
+            layers.append((name, settings))
+    names, expected_names = [name for name, _ in layers], [layer.class_name for layer in architecture]
+    if names != expected_names:
+        raise PolicyFileError(f"has the layers {_listed(names)}, not {_listed(expected_names)}")
+    for (name, settings), layer in zip(layers, architecture, strict=True):
+        for key, value in layer.settings.items():
+            if settings.get(key) != value:
+                found = f"a {name} layer with {key} {reprlib.repr(settings.get(key))}"
+                raise PolicyFileError(f"has {found} where {layer.name} has {value!r}")
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(reprlib.repr(name).strip("'") for name in names[:20])
+
+
+def _weight_shapes(found: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Returns the 10 shapes of a Nature CNN with as many actions as `found` has; refuses other shapes."""
+    if len(found) != 10:
+        raise PolicyFileError(f"holds {len(found)} arrays, not five kernels and five biases of a Nature CNN")
+    nb_actions = found[-1][-1] if found[-1] else 0
+    if not 1 <= nb_actions <= _MAX_ACTIONS:
+        raise PolicyFileError(f"values {nb_actions} actions, not 1 to {_MAX_ACTIONS}")
+    kernels = [layer.kernel_shape for layer in _architecture(nb_actions) if layer.kernel_shape]
+    expected = [shape for kernel in kernels for shape in (kernel, kernel[-1:])]
+    for number, (shape, expected_shape) in enumerate(zip(found, expected, strict=True), start=1):
+        if shape != expected_shape:
+            raise PolicyFileError(f"holds shape {shape} in array number {number}, not {expected_shape}")
+    return expected
+
+
+def _checked_weights(weights: Sequence[np.ndarray]) -> list[np.ndarray]:
+    arrays = [np.asarray(array) for array in weights]
+    try:
+        _weight_shapes([array.shape for array in arrays])
+        return _checked_floats(arrays)
+    except PolicyFileError as found:
+        raise PolicyFileError(
+            f"The network to save {found}; expected the finite weights of nature_cnn: nothing was written."
+        ) from None
+
+
+def _checked_floats(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Casts to float32, and refuses integers, and anything that is not finite then."""
+    floats = []
+    for number, array in enumerate(arrays, start=1):
+        if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
+            raise PolicyFileError(f"holds {array.dtype} in array number {number}, not a float dtype")
+        with np.errstate(over="ignore"):
+            floats.append(array.astype(np.float32))
+        if not np.isfinite(floats[-1]).all():
+            raise PolicyFileError(f"holds NaN or infinite numbers in array number {number}")
+    return floats
+
+
+def _stored_fact(name: str, value: Any) -> int | float | str:
+    """Turns a fact into an HDF5 number or text; text that would read back as JSON is written as JSON."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) or (type(value) is int and -(2**63) <= value < 2**63):
+        return value
+    if not (isinstance(value, str) and value.isprintable() and _fact_from_text(value) == value):
+        try:
+            value = json.dumps(value)
+        except (TypeError, ValueError):
+            raise PolicyFileError(
+                f"The fact {name!r} is {reprlib.repr(value)}; expected a JSON value: nothing was written."
+            ) from None
+    if len(value) > _MAX_FACT_CHARACTERS:
+        raise PolicyFileError(
+            f"The fact {name!r} has {len(value)} characters; expected at most {_MAX_FACT_CHARACTERS}: "
+            "nothing was written."
+        )
+    return value
+
+
+def _fact_from_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _read_facts(file: h5py.File) -> dict[str, Any]:
+    facts = {}
+    for name in file.attrs:
+        if name.startswith(_FACT_PREFIX):
+            attribute = file.attrs.get_id(name)
+            is_number = attribute.shape == () and attribute.dtype.kind in "fiu"
+            value = file.attrs[name].item() if is_number else _fact_from_text(read_texts(file, name)[0])
+            facts[name.removeprefix(_FACT_PREFIX)] = value
+        if len(facts) > _MAX_FACTS:
+            raise PolicyFileError(f"holds more than {_MAX_FACTS} facts")
+    return facts
+
+
+def _target(path: str | os.PathLike[str]) -> Path:
+    """The file that `path` stands for, behind symbolic links, if it may be replaced."""
+    path = Path(os.path.realpath(path))
+    problem = None
+    if os.path.isdir(path):  # os.path takes names that no file can have, where pathlib raises
+        problem = "is a folder; add a file name such as policy.h5"
+    elif path.suffix not in (".h5", ".hdf5"):
+        problem = "does not end in .h5, by which Keras knows its files; name it so"
+    elif not os.path.isdir(path.parent):
+        problem = "lies in a folder that does not exist; create the folder, or name another place"
+    elif os.path.exists(path) and not os.path.isfile(path):
+        problem = "is a device, not a file; name another place"
+    elif os.path.exists(path) and not os.access(path, os.W_OK):
+        problem = "is protected against writing; lift that, or name another place"
+    if problem:
+        raise PolicyFileError(f"{path} {problem}.")
+    return path
+
+
+def _run_of(path: Path) -> Any:
+    with suppress(PolicyFileError), reading(path, max_bytes=_MAX_FILE_BYTES, expected=_EXPECTED) as file:
+        return _read_facts(file).get("run")
+    return None
+
+
+def _set_aside(path: Path, run: Any) -> Path:
+    """Gives the file at `path` a second, free name beside it, and returns that."""
+    words = re.findall(r"[A-Za-z0-9]+", "" if run is None else str(run))
+    label = "-".join(["previous", *words])[:60]
+    number = 1
+    while True:
+        aside = path.with_name(f"{path.stem}.{label}{f'-{number}' if number > 1 else ''}{path.suffix}")
+        try:
+            _add_name(path, aside)
+            return aside
+        except FileExistsError:
+            number += 1
+
+
+def _add_name(path: Path, name: Path) -> None:
+    try:
+        os.link(path, name)
+    except FileExistsError:
+        raise
+    except OSError:  # FAT and some network drives have no hard links
+        if name.exists():
+            raise FileExistsError(name) from None
+        with replacing(name, path.read_bytes()):
+            pass

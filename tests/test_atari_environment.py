@@ -1,0 +1,554 @@
+import json
+import subprocess
+import sys
+
+import ale_py
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+from environments.atari import AtariEnvironment, UnknownGameError, canonical_game
+
+NOOP, FIRE = ale_py.Action.NOOP, ale_py.Action.FIRE
+
+
+def play(environment, num_steps, seed=0):
+    """What happens on `num_steps` random steps, with a reset after every game."""
+    actions = np.random.default_rng(seed).integers(environment.action_space.n, size=num_steps)
+    events: list[tuple] = []
+    for action in actions:
+        observation, reward, terminated, truncated, info = environment.step(action)
+        events.append((observation.tobytes(), reward, terminated, truncated, info))
+        if terminated or truncated:
+            observation, info = environment.reset()
+            events.append((observation.tobytes(), info))
+    return events
+
+
+class FrameCounter:
+    frames = 0
+
+    def __call__(self, ale):
+        self.frames += 1
+
+
+class RecordingALE:
+    """ALE, but it keeps the actions it is given and pays 1 for each."""
+
+    def __init__(self, ale):
+        self.ale, self.actions = ale, []
+
+    def act(self, action):
+        self.actions.append(action)
+        self.ale.act(action)
+        return 1
+
+    def __getattr__(self, name):
+        return getattr(self.ale, name)
+
+
+class Oracle:
+    """The class description of AtariEnvironment, naively: without no-ops, keeping every screen."""
+
+    def __init__(self, game, action_repeat):
+        self.ale = ale_py.ALEInterface()
+        self.ale.setFloat("repeat_action_probability", 0.0)
+        self.ale.loadROM(str(ale_py.roms.get_rom_path(game)))
+        self.ale.reset_game()
+        self.action_repeat = action_repeat
+        self.fire = FIRE in self.ale.getMinimalActionSet()
+        if self.fire:
+            self.hold(FIRE)
+
+    def hold(self, action):
+        reward, screens = 0, list[np.ndarray]()
+        while len(screens) < self.action_repeat and not self.ale.game_over():
+            reward += self.ale.act(action)
+            screens.append(self.ale.getScreenGrayscale())
+        whole = len(screens) == self.action_repeat
+        return reward, np.max(screens[-2:] if whole and self.action_repeat > 1 else screens[-1:], axis=0)
+
+    def step(self, action):
+        lives = self.ale.lives()
+        reward, observation = self.hold(self.ale.getMinimalActionSet()[action])
+        life_lost = self.ale.lives() < lives
+        if life_lost and self.fire and not self.ale.game_over():
+            more, observation = self.hold(FIRE)
+            reward += more
+        return observation, reward, self.ale.game_over(), life_lost
+
+
+@pytest.mark.parametrize("spelling", ["breakout", "Breakout", "BREAKOUT", "ALE/Breakout-v5", "Breakout-v5"])
+def test_breakout_is_known_by_every_common_spelling(spelling):
+    assert canonical_game(spelling) == "breakout"
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    ["space_invaders", "SpaceInvaders", "space invaders", "ALE/SpaceInvaders-v5"],
+)
+def test_words_of_a_name_may_be_joined_in_any_way(spelling):
+    assert canonical_game(spelling) == "space_invaders"
+
+
+def test_every_single_player_game_of_ale_is_known_by_its_rom_and_its_gymnasium_name():
+    specs = gymnasium.registry.items()
+    names = {name: spec.kwargs["game"] for name, spec in specs if name.startswith("ALE/")}
+    assert len(names) > 100
+    assert [canonical_game(name) for name in names] == [canonical_game(rom) for rom in names.values()]
+    assert set(map(canonical_game, names)) == set(names.values())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "nearest"), [("brekout", "breakout"), ("ALE/Pongo-v5", "pong"), ("mspackman", "ms_pacman")]
+)
+def test_an_unknown_game_is_answered_with_the_nearest_names(wrong, nearest):
+    with pytest.raises(UnknownGameError, match=rf"Unknown game '{wrong}': .* {nearest}\b") as error:
+        AtariEnvironment(game=wrong)
+    assert isinstance(error.value, ValueError)
+
+
+def test_a_game_for_two_players_only_is_unknown():
+    with pytest.raises(UnknownGameError):
+        canonical_game("combat")
+
+
+def test_the_module_needs_no_keras_and_ale_prints_no_banner():
+    code = (
+        "import sys; from environments.atari import AtariEnvironment; AtariEnvironment().reset(seed=1);"
+        "assert not {'keras', 'tensorflow', 'PIL'} & set(sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+@pytest.mark.filterwarnings("error")
+def test_gymnasium_finds_nothing_to_object_to():
+    check_env(AtariEnvironment(), skip_render_check=True)
+
+
+@pytest.mark.parametrize(
+    ("game", "num_actions", "shape"),
+    [
+        ("breakout", 4, (210, 160)),
+        ("freeway", 3, (210, 160)),  # no FIRE, no lives
+        ("ms_pacman", 9, (210, 160)),  # no FIRE
+        ("pong", 6, (210, 160)),
+        ("space_invaders", 6, (210, 160)),
+        ("enduro", 9, (210, 160)),
+        ("seaquest", 18, (210, 160)),
+        ("tennis", 18, (210, 160)),
+        ("journey_escape", 16, (230, 160)),
+        ("air_raid", 6, (250, 160)),
+        ("carnival", 6, (214, 160)),
+    ],
+)
+def test_games_of_all_kinds_are_played(game, num_actions, shape):
+    environment = AtariEnvironment(game=game)
+    observation, info = environment.reset(seed=0)
+    assert environment.action_space == gymnasium.spaces.Discrete(num_actions)
+    assert environment.get_action_meanings()[0] == "NOOP"
+    assert environment.observation_space.shape == shape
+    assert observation in environment.observation_space
+    observations = set()
+    for action in range(num_actions):
+        observation, reward, terminated, truncated, after = environment.step(action)
+        assert observation in environment.observation_space
+        assert (type(reward), type(terminated), type(truncated)) == (float, bool, bool)
+        assert after.keys() == info.keys() == {"lives", "life_lost", "score"}
+        observations.add(observation.tobytes())
+    assert len(observations) > 1
+
+
+def test_breakouts_actions_have_the_order_of_the_policy_file():
+    assert AtariEnvironment().get_action_meanings() == ["NOOP", "FIRE", "RIGHT", "LEFT"]
+
+
+@pytest.mark.parametrize(
+    ("game", "action_repeat"),
+    [("breakout", 1), ("breakout", 2), ("breakout", 4), ("ms_pacman", 4)],
+)
+def test_a_whole_game_is_that_of_a_naive_oracle(game, action_repeat):
+    environment = AtariEnvironment(game=game, action_repeat=action_repeat, noop_max=0)
+    environment.reset(seed=1)
+    oracle = Oracle(game, action_repeat)
+    random = np.random.default_rng(5)
+    score, terminated, num_life_losses = 0, False, 0
+    while not terminated:
+        action = int(random.integers(environment.action_space.n))
+        observation, reward, terminated, truncated, info = environment.step(action)
+        expected, expected_reward, over, life_lost = oracle.step(action)
+        assert np.array_equal(observation, expected)
+        assert (reward, terminated, info["life_lost"]) == (expected_reward, over, life_lost)
+        score += expected_reward
+        num_life_losses += life_lost
+        assert info["score"] == score
+        assert not truncated
+    assert score > 0
+    assert num_life_losses >= 3
+
+
+def test_sprites_drawn_on_every_other_frame_are_always_seen():
+    """Space Invaders' shots flicker; the oracle above would agree with itself if they did not."""
+    environment = AtariEnvironment(game="space_invaders", noop_max=0)
+    environment.reset(seed=1)
+    screen = environment._ale.getScreenGrayscale
+    assert any((environment.step(1)[0] != screen()).any() for _ in range(50))
+
+
+@pytest.mark.parametrize("action_repeat", [1, 4])
+def test_an_observation_is_not_overwritten_by_later_steps(action_repeat):
+    environment = AtariEnvironment(action_repeat=action_repeat)
+    first, _ = environment.reset(seed=1)
+    second = environment.step(2)[0]
+    kept = first.copy(), second.copy()
+    play(environment, 20)
+    np.testing.assert_array_equal((first, second), kept)
+
+
+@pytest.mark.parametrize("game", ["breakout", "freeway"])
+def test_the_first_observation_shows_nothing_of_the_game_before(game):
+    environment = AtariEnvironment(game=game, noop_max=0, press_fire=False)
+    first, _ = environment.reset(seed=1)
+    play(environment, 20)
+    np.testing.assert_array_equal(environment.reset(seed=1)[0], first)
+
+
+def test_no_op_starts_are_frames_drawn_from_one_to_the_most():
+    counter = FrameCounter()
+    environment = AtariEnvironment(noop_max=3, press_fire=False, on_frame=counter)
+    environment.reset(seed=0)
+    counts = []
+    for _ in range(45):
+        counter.frames = 0
+        environment.reset()
+        counts.append(counter.frames)
+    assert np.unique(counts).tolist() == [1, 2, 3]
+    assert min(np.bincount(counts)[1:]) > 7  # of 15 expected
+
+
+def test_no_op_starts_can_be_switched_off():
+    counter = FrameCounter()
+    AtariEnvironment(noop_max=0, press_fire=False, on_frame=counter).reset(seed=0)
+    assert counter.frames == 0
+
+
+def test_a_game_that_ends_among_the_no_ops_is_begun_again():
+    counter = FrameCounter()
+    environment = AtariEnvironment(game="assault", noop_max=1000, press_fire=False, on_frame=counter)
+    environment.reset(seed=29)  # draws 935 no-ops, but left alone the game is over after 642; then draws 51
+    assert (counter.frames, environment._ale.getEpisodeFrameNumber()) == (642 + 51, 51)
+    assert not environment.step(0)[2]
+
+
+def test_fire_is_pressed_at_the_start_and_after_every_life_so_that_the_game_goes_on():
+    counter = FrameCounter()
+    environment = AtariEnvironment(noop_max=0, on_frame=counter)
+    environment.reset(seed=1)
+    assert counter.frames == 4
+    lives, frames, terminated, moved_after_loss = [], [], False, []
+    while not terminated:
+        counter.frames = 0
+        _, _, terminated, _, info = environment.step(0)
+        frames.append(counter.frames)
+        if info["life_lost"] and not terminated:
+            lives.append(info["lives"])
+            following = {environment.step(0)[0].tobytes() for _ in range(12)}
+            moved_after_loss.append(len(following) > 6)  # the ball falls, though nobody does anything
+            assert frames[-1] == 8
+            frames[-1] = 4
+    assert lives == [4, 3, 2, 1]
+    assert moved_after_loss == [True] * 4
+    assert (info["lives"], info["life_lost"]) == (0, True)
+    assert set(frames[:-1]) == {4}
+    assert 1 <= frames[-1] <= 4
+
+
+def test_every_frame_of_a_step_counts_those_of_fire_included():
+    counter = FrameCounter()
+    environment = AtariEnvironment(noop_max=0, on_frame=counter)
+    environment.reset(seed=1)
+    environment._ale = RecordingALE(environment._ale)
+    rewards, terminated = [], False
+    while not terminated:
+        _, reward, terminated, _, info = environment.step(0)
+        rewards.append(reward)
+    assert rewards.count(8) == 4
+    assert info["score"] == sum(rewards) == counter.frames - 4
+    assert counter.frames == environment._ale.getEpisodeFrameNumber()
+
+
+def test_without_fire_breakout_waits_for_ever():
+    environment = AtariEnvironment(press_fire=False)
+    environment.reset(seed=1)
+    environment.step(0)
+    assert len({environment.step(0)[0].tobytes() for _ in range(60)}) == 1
+    assert environment.step(0)[4]["lives"] == 5
+
+
+def test_a_truncated_game_is_neither_terminated_nor_a_lost_life():
+    environment = AtariEnvironment(max_episode_steps=3)
+    environment.reset(seed=1)
+    ends = [environment.step(0)[2:] for _ in range(3)]
+    assert [end[:2] for end in ends] == [(False, False), (False, False), (False, True)]
+    assert not ends[-1][2]["life_lost"]
+
+
+def test_a_lost_life_is_not_the_end_and_the_last_one_is_both():
+    environment = AtariEnvironment(noop_max=0)
+    environment.reset(seed=1)
+    ends: list[tuple] = []
+    while not ends or not ends[-1][1]:
+        _, _, terminated, truncated, info = environment.step(0)
+        ends.append((info["life_lost"], terminated, truncated))
+    assert sorted(set(ends)) == [(False, False, False), (True, False, False), (True, True, False)]
+
+    environment = AtariEnvironment(noop_max=0, max_episode_steps=len(ends))
+    environment.reset(seed=1)
+    for end in ends:  # the cap falls on the step that ends the game, which stays a termination
+        _, _, terminated, truncated, info = environment.step(0)
+        assert (info["life_lost"], terminated, truncated) == end
+
+
+def test_a_game_without_lives_never_loses_one():
+    environment = AtariEnvironment(game="pong")
+    environment.reset(seed=1)
+    events = play(environment, 100)
+    assert {event[-1]["lives"] for event in events} == {0}
+    assert not any(event[-1]["life_lost"] for event in events)
+    assert any(event[1] for event in events)
+
+
+def test_stepping_needs_a_game_that_has_begun_and_is_not_over():
+    environment = AtariEnvironment(max_episode_steps=1)
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        environment.step(0)
+    environment.reset(seed=1)
+    environment.step(0)
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        environment.step(0)
+
+
+@pytest.mark.parametrize("action", [-1, 4])
+def test_an_action_that_does_not_exist_is_refused(action):
+    environment = AtariEnvironment()
+    environment.reset(seed=1)
+    with pytest.raises(ValueError, match=f"Action {action} is not one of breakout's 4 actions"):
+        environment.step(action)
+
+
+@pytest.mark.parametrize("sticky", [0.0, 0.25])
+def test_a_seed_repeats_the_game_and_the_games_after_it(sticky):
+    one, other = AtariEnvironment(sticky=sticky), AtariEnvironment(sticky=sticky)
+    assert one.reset(seed=7)[0].tobytes() == other.reset(seed=7)[0].tobytes()
+    events = play(one, 300)
+    assert sum(event[2] for event in events if len(event) == 5) >= 1
+    assert events == play(other, 300)
+    one.reset(seed=7)  # also in an environment that has been played in
+    assert events == play(one, 300)
+
+
+@pytest.mark.parametrize("game", ["berzerk", "space_war"])
+def test_a_seed_repeats_the_game_even_where_a_reset_alone_does_not_clear_the_console(game):
+    environment = AtariEnvironment(game=game, noop_max=0)
+    environment.reset(seed=1)
+    events = play(environment, 60)
+    environment.reset()
+    assert events != play(environment, 60)
+    environment.reset(seed=1)
+    assert events == play(environment, 60)
+
+
+@pytest.mark.parametrize(("sticky", "num_games"), [(0.0, 3), (0.25, 4)])
+def test_other_seeds_give_other_games(sticky, num_games):
+    environment = AtariEnvironment(game="space_invaders", sticky=sticky)
+    games = set()
+    for seed in range(4):  # without sticky actions two of them draw the same number of no-ops
+        environment.reset(seed=seed)
+        games.add(tuple(event[0] for event in play(environment, 60)))
+    assert len(games) == num_games
+
+
+def test_without_a_seed_games_differ():
+    counts = []
+    for _ in range(4):
+        counter = FrameCounter()
+        AtariEnvironment(noop_max=1000, press_fire=False, on_frame=counter).reset()
+        counts.append(counter.frames)
+    assert len(set(counts)) > 1  # but for one time in 1000 ** 3
+
+
+@pytest.mark.parametrize(
+    ("game", "sticky", "action_repeat"),
+    [
+        ("breakout", 0.0, 4),
+        ("breakout", 0.25, 4),
+        ("breakout", 0.9, 1),
+        ("berzerk", 0.25, 4),
+        ("kangaroo", 0.0, 2),
+    ],
+)
+def test_a_restored_environment_goes_on_bit_for_bit_through_the_ends_of_games(game, sticky, action_repeat):
+    def new():
+        return AtariEnvironment(game=game, sticky=sticky, action_repeat=action_repeat, max_episode_steps=150)
+
+    environment = new()
+    environment.reset(seed=3)
+    play(environment, 101)
+    state = environment.get_state()
+    events = play(environment, 400, seed=5)
+    assert sum(event[2] or event[3] for event in events if len(event) == 5) >= 2
+
+    fresh = new()
+    fresh.set_state(state)
+    assert events == play(fresh, 400, seed=5)
+    environment.set_state(state)
+    assert events == play(environment, 400, seed=5)
+
+
+def test_a_state_taken_between_games_is_one_too():
+    environment = AtariEnvironment(max_episode_steps=5)
+    environment.reset(seed=3)
+    play(environment, 4)
+    environment.step(0)
+    fresh = AtariEnvironment(max_episode_steps=5)
+    fresh.set_state(environment.get_state())
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        fresh.step(0)
+    assert environment.reset()[0].tobytes() == fresh.reset()[0].tobytes()
+    assert play(environment, 50) == play(fresh, 50)
+
+
+def test_a_state_goes_on_in_another_process_after_a_trip_through_json():
+    environment = AtariEnvironment(sticky=0.25)
+    environment.reset(seed=3)
+    play(environment, 50)
+    state = environment.get_state()
+    state["emulator"] = state["emulator"].hex()
+    code = (
+        "import json, sys; from environments.atari import AtariEnvironment; state = json.load(sys.stdin);"
+        "state['emulator'] = bytes.fromhex(state['emulator']); environment = AtariEnvironment(sticky=0.25);"
+        "environment.set_state(state);"
+        "print(*(int(environment.step(i % 4)[0].sum()) for i in range(60)))"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, input=json.dumps(state), capture_output=True, text=True)
+    assert result.stdout.split() == [str(environment.step(i % 4)[0].sum()) for i in range(60)], result.stderr
+
+
+def test_the_state_of_another_game_is_refused():
+    state = AtariEnvironment(game="pong").get_state()
+    with pytest.raises(ValueError, match="The state is one of pong, but this environment plays breakout"):
+        AtariEnvironment().set_state(state)
+
+
+def test_sticky_actions_repeat_the_previous_frames_action_a_quarter_of_the_time():
+    environment = AtariEnvironment(game="seaquest", sticky=0.25, action_repeat=1, press_fire=False)
+    environment.reset(seed=1)
+    environment._ale = ale = RecordingALE(environment._ale)
+    actions = environment._actions
+    previous, stuck = NOOP, []
+    for index in np.random.default_rng(0).integers(len(actions), size=3000):
+        terminated = environment.step(index)[2]
+        if actions[index] != previous:
+            assert ale.actions[-1] in (actions[index], previous)
+            stuck.append(ale.actions[-1] == previous)
+        previous = ale.actions[-1]
+        if terminated:
+            environment.reset()
+            previous = NOOP
+    assert len(stuck) > 2500
+    assert 0.22 < np.mean(stuck) < 0.28  # three standard deviations
+
+
+def test_the_last_action_of_a_game_does_not_stick_into_the_next():
+    environment = AtariEnvironment(sticky=0.5, action_repeat=1, noop_max=0, press_fire=False)
+    environment.reset(seed=1)
+    environment._ale = ale = RecordingALE(environment._ale)
+    first = set()
+    for _ in range(20):
+        for _ in range(4):
+            environment.step(2)  # RIGHT
+        environment.reset()
+        environment.step(3)  # LEFT
+        first.add(ale.actions[-1])
+    assert first == {NOOP, ale_py.Action.LEFT}
+
+
+def test_the_action_that_sticks_is_part_of_the_state():
+    one, other = (AtariEnvironment(sticky=0.9, action_repeat=1, press_fire=False) for _ in range(2))
+    one.reset(seed=2)
+    while one.get_state()["held"] == NOOP.value:
+        one.step(2)
+    other.set_state(one.get_state())
+    one._ale, other._ale = RecordingALE(one._ale), RecordingALE(other._ale)
+    assert play(one, 50) == play(other, 50)
+    assert one._ale.actions == other._ale.actions
+    assert one._ale.actions[0] == ale_py.Action.RIGHT
+
+
+def test_sticky_actions_are_drawn_for_every_frame_of_a_step():
+    environment = AtariEnvironment(sticky=0.5, noop_max=0, press_fire=False)
+    environment.reset(seed=1)
+    environment._ale = ale = RecordingALE(environment._ale)
+    seen = set()
+    for _ in range(100):
+        environment.step(2)
+        seen.add(tuple(ale.actions[-4:]).count(NOOP))
+        environment.step(0)
+        environment.step(0)
+    assert seen >= {0, 1, 2, 3}
+
+
+def test_with_sticky_one_nothing_but_no_ops_reaches_the_game():
+    stuck, idle = AtariEnvironment(sticky=1.0), AtariEnvironment(press_fire=False)
+    stuck.reset(seed=1), idle.reset(seed=1)
+    for _ in range(30):
+        np.testing.assert_array_equal(stuck.step(2)[0], idle.step(0)[0])
+
+
+def test_a_mode_and_a_difficulty_are_kept_through_every_reset():
+    environment = AtariEnvironment(mode=12, difficulty=1)
+    for seed in (1, None):
+        environment.reset(seed=seed)
+        state = ale_py.ALEState(environment.get_state()["emulator"])
+        assert (state.getCurrentMode(), state.getDifficulty()) == (12, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sticky": -0.1}, "sticky is -0.1"),
+        ({"sticky": 1.1}, "sticky is 1.1"),
+        ({"action_repeat": 0}, "action_repeat is 0, but must be at least 1"),
+        ({"noop_max": -1}, "noop_max is -1, but must be at least 0"),
+        ({"max_episode_steps": 0}, "max_episode_steps is 0, but must be at least 1"),
+        ({"mode": 3}, "mode is 3, but breakout has only 0, 4, 8,"),
+        ({"difficulty": 9}, "difficulty is 9, but breakout has only 0, 1"),
+        ({"render_mode": "human"}, "render_mode is 'human'"),
+    ],
+)
+def test_arguments_out_of_range_are_refused_in_one_sentence(arguments, message):
+    with pytest.raises(ValueError, match=message) as error:
+        AtariEnvironment(**arguments)
+    assert str(error.value).count(". ") == 0
+
+
+def test_on_frame_sees_every_frame_played():
+    seen = []
+    environment = AtariEnvironment(noop_max=0, on_frame=lambda ale: seen.append(ale.getEpisodeFrameNumber()))
+    environment.reset(seed=1)
+    for _ in range(3):
+        environment.step(0)
+    assert seen == list(range(1, 4 + 3 * 4 + 1))
+
+
+def test_render_gives_the_screen_in_colour_when_asked_to():
+    environment = AtariEnvironment(render_mode="rgb_array")
+    environment.reset(seed=1)
+    image = environment.render()
+    assert image is not None
+    assert (image.shape, image.dtype) == ((210, 160, 3), np.uint8)
+    assert (image.max(axis=-1) != image.min(axis=-1)).any()
+    assert AtariEnvironment().render() is None
