@@ -17,7 +17,7 @@ PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python
 
 def main() -> int:
     """Returns the exit status of the first check that fails, else 0."""
-    if sys.version_info < (3, 10):
+    if sys.version_info < (3, 10):  # noqa: UP036, a person may start this with anything
         print(f"This is Python {sys.version.split()[0]}; 3.10 or newer is needed.", file=sys.stderr)
         return 2
     if not PYTHON.exists():

@@ -32,7 +32,11 @@ class Config:
     )
     num_environments: int = option(8, "games played side by side, acting in one network call", low=1, high=256)
     memory_size: int = option(300_000, "replay memory, in observations (Mnih et al. 2015: 1,000,000)", low=1_000)
-    warmup_steps: int = option(10_000, "agent steps before the first update (Mnih et al. 2015: 50,000)", low=100)
+    warmup_steps: int = option(
+        10_000,
+        "agent steps before the first update, at most a tenth of the training (Mnih et al. 2015: 50,000)",
+        low=100,
+    )
     batch_size: int = option(64, "transitions in an update (Mnih et al. 2015: 32)", low=1, high=4096)
     train_interval: int = option(8, "agent steps from one update to the next (Mnih et al. 2015: 4)", low=1)
     target_update_steps: int = option(
@@ -68,7 +72,7 @@ class Config:
             # `not (...)` refuses NaN as well
             if isinstance(value, (int, float)) and not (about["low"] <= value <= about["high"]):
                 raise ConfigError(f"{_flag(field)} is {value}; it has to be {_range_in_words(about)}.")
-        smallest = self.num_environments * (4 + self.n_step + 1)
+        smallest = self._smallest_memory
         if self.memory_size < max(smallest, self.batch_size):
             raise ConfigError(
                 f"--memory-size is {self.memory_size:,}; {self.num_environments} games and batches of "
@@ -79,6 +83,26 @@ class Config:
                 f"--warmup-steps is {self.warmup_steps}; {self.num_environments} games need at least {smallest} "
                 "before a batch can be drawn."
             )
+
+    @property
+    def first_update_step(self) -> int:
+        """Agent step from which on the network learns: `warmup_steps`, or a tenth of a short training."""
+        return max(self._smallest_memory, min(self.warmup_steps, self.steps // 10))
+
+    @property
+    def exploration_steps(self) -> int:
+        """Agent steps over which epsilon falls."""
+        return max(1, round(self.exploration_fraction * self.steps))
+
+    @property
+    def num_updates(self) -> int:
+        """Updates in the whole training, at least 1."""
+        return max(1, (self.steps - self.first_update_step) // self.train_interval)
+
+    @property
+    def _smallest_memory(self) -> int:
+        """Observations from which every game has a transition: a state, the steps of a return, one more."""
+        return self.num_environments * (4 + self.n_step + 1)
 
 
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -69,7 +69,7 @@ def build_agent(config: Config, environments: list[AtariEnvironment]):
         value_max=config.epsilon_start,
         value_min=config.epsilon_end,
         value_test=0.05,
-        nb_steps=max(1, round(config.exploration_fraction * config.steps)),
+        nb_steps=config.exploration_steps,
     )
     dqn = DQNAgent(
         model=model,
@@ -77,7 +77,7 @@ def build_agent(config: Config, environments: list[AtariEnvironment]):
         policy=policy,
         memory=memory,
         processor=AtariProcessor(),
-        nb_steps_warmup=config.warmup_steps,
+        nb_steps_warmup=config.first_update_step,
         batch_size=config.batch_size,
         gamma=config.gamma,
         train_interval=config.train_interval,
@@ -89,7 +89,7 @@ def build_agent(config: Config, environments: list[AtariEnvironment]):
     )
     learning_rate = keras.optimizers.schedules.PolynomialDecay(
         config.learning_rate,
-        decay_steps=max(1, (config.steps - config.warmup_steps) // config.train_interval),  # in updates
+        decay_steps=config.num_updates,
         end_learning_rate=config.learning_rate * config.learning_rate_end,
     )
     dqn.compile(keras.optimizers.Adam(learning_rate, epsilon=config.adam_epsilon))
@@ -225,25 +225,43 @@ def _settle_by_measurement(config: Config, minutes: float | None, screen: Consol
     from callbacks.progress import duration
 
     started = time.monotonic()
-    speeds = {}
-    for precision in ("float32", "bfloat16") if config.precision == "auto" else (config.precision,):
-        trial = dataclasses.replace(config, precision=precision, warmup_steps=1_000, memory_size=20_000)
-        environments = build_environments(trial)
-        speed_test = SpeedTest(trial.warmup_steps + 10 * trial.train_interval, SPEED_TEST_SECONDS)
-        build_agent(trial, environments).fit(environments, nb_steps=10**9, callbacks=[speed_test], verbose=0)
-        if not speed_test.done:  # fit() ends at Ctrl-C, too
-            raise KeyboardInterrupt
-        speeds[precision] = speed_test.steps_per_second
-    precision, speed = max(speeds.items(), key=lambda item: item[1])
+    trial = dataclasses.replace(config, steps=10**6, warmup_steps=1_000, memory_size=20_000)
+    environments = build_environments(trial)
+    precisions = ("float32", "bfloat16") if config.precision == "auto" else (config.precision,)
+    agents = {name: build_agent(dataclasses.replace(trial, precision=name), environments) for name in precisions}
+    update_seconds = _seconds_per_update(agents, config.batch_size)
+    precision = min(update_seconds, key=update_seconds.__getitem__)
+    speed_test = SpeedTest(trial.first_update_step + 10 * trial.train_interval, SPEED_TEST_SECONDS)
+    agents[precision].fit(environments, nb_steps=10**9, callbacks=[speed_test], verbose=0)
+    if not speed_test.done:  # fit() also ends at Ctrl-C
+        raise KeyboardInterrupt
     config = dataclasses.replace(config, precision=precision)
     if minutes is not None:
-        config = dataclasses.replace(config, steps=int(speed * (60 * minutes - (time.monotonic() - started))))
+        seconds_left = 60 * minutes - (time.monotonic() - started)
+        config = dataclasses.replace(config, steps=int(speed_test.steps_per_second * seconds_left))
+    updates = ", ".join(f"{1_000 * seconds:.1f} ms in {name}" for name, seconds in update_seconds.items())
     screen.print(
-        f"Measured here: {', '.join(f'{speed:,.0f} steps/s in {name}' for name, speed in speeds.items())}. "
-        f"{config.steps:,} steps in {precision} will take about {duration(config.steps / speed)}.",
+        f"Measured here: an update takes {updates}. {config.steps:,} steps in {precision} will take about "
+        f"{duration(config.steps / speed_test.steps_per_second)}.",
         soft_wrap=True,
     )
     return config
+
+
+def _seconds_per_update(agents: dict, batch_size: int) -> dict[str, float]:
+    """The fastest of some updates of each agent, taken in turn: other work on the machine then spoils neither."""
+    import numpy as np
+
+    states = np.random.default_rng(0).integers(256, size=(batch_size, WINDOW_LENGTH, 84, 84), dtype=np.uint8)
+    action, reward = np.zeros(batch_size, np.int32), np.zeros(batch_size, np.float32)
+    fastest = dict.fromkeys(agents, float("inf"))
+    for round_number in range(11):
+        for name, agent in agents.items():
+            started = time.perf_counter()
+            agent.learner.update(states, action, reward, states, reward)
+            if round_number:  # the first one compiles
+                fastest[name] = min(fastest[name], time.perf_counter() - started)
+    return fastest
 
 
 def _save_at_first_place(save, places: list[Path], warn) -> Path:

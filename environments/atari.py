@@ -10,7 +10,7 @@ import ale_py
 import gymnasium
 import numpy as np
 
-NOOP, FIRE = ale_py.Action.NOOP, ale_py.Action.FIRE
+NOOP, FIRE = ale_py.Action.NOOP.value, ale_py.Action.FIRE.value
 FRAMES_PER_SECOND = 60  # the NTSC console
 
 
@@ -77,13 +77,12 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
     Kong and Tennis at the start; of the 104 games in ale-py 0.12.1 none stands still because of it. Gopher
     listens only after an animation: there the agent has to press.
 
-    Sticky actions (Machado et al. 2018) repeat, with probability `sticky` at every frame, the action of the
-    frame before. They are drawn here, by ALE's own rule, because ALE leaves the action to be repeated out of
-    the states it saves, and a run could not be resumed exactly.
+    Sticky actions (Machado et al. 2018) are ALE's own: with probability `sticky` a frame, no-ops and FIRE
+    included, sees the action of the frame before instead.
 
     Args:
         game: in any spelling that `canonical_game` takes.
-        sticky: probability in [0, 1]; the "nature" protocol has 0, the "machado" protocol 0.25.
+        sticky: probability in [0, 1]; 0 in the "nature" protocol, 0.25 in the "machado" protocol.
         action_repeat: emulator frames per agent step (Mnih et al. 2015, Extended Data Table 1: 4).
         noop_max: most frames of NOOP at the start of a game (the same table: 30); 0 for none.
         max_episode_steps: agent steps after which a game is truncated; 27,000 are 108,000 frames, half an
@@ -135,29 +134,29 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
         self.game = canonical_game(game)
         self.render_mode = render_mode
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": FRAMES_PER_SECOND / action_repeat}
-        self._sticky = sticky
         self._action_repeat = action_repeat
         self._noop_max = noop_max
         self._max_episode_steps = max_episode_steps
         self._on_frame = on_frame
 
-        self._env = _make(self.game, mode, difficulty)
+        self._env = _make(self.game, sticky, mode, difficulty)
         self._ale = self._env.ale
-        self._actions = self._ale.getMinimalActionSet()
-        self._fire = FIRE if press_fire and FIRE in self._actions else None
+        self._actions = [action.value for action in self._ale.getMinimalActionSet()]
+        self._press_fire = press_fire and FIRE in self._actions
         self._screens = [np.zeros(self._ale.getScreenDims(), np.uint8) for _ in range(2)]  # the last one last
         self.action_space = gymnasium.spaces.Discrete(len(self._actions))
         self.observation_space = gymnasium.spaces.Box(0, 255, self._screens[0].shape, np.uint8)
 
+        self._console = b""  # the console before the game, and ...
+        self._frames = bytearray()  # ... ALE's action for every emulator frame since: together, the state
         self._playing = False
-        self._held = NOOP  # the action of the latest frame, which sticky actions repeat
         self._lives = 0
         self._num_steps = 0
         self._score = 0.0
 
     def get_action_meanings(self) -> list[str]:
         """The names of the actions in the order of `action_space`: ["NOOP", "FIRE", "RIGHT", "LEFT"]."""
-        return [action.name for action in self._actions]
+        return [ale_py.Action(action).name for action in self._actions]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -174,14 +173,17 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
         super().reset(seed=seed)
         over = True
         while over:
-            # With a seed this loads the ROM anew: 13 of the games begin otherwise when one was played before.
-            self._env.reset(seed=seed)
-            self._held = NOOP
+            if seed is not None:
+                self._env.seed_game(seed)
+                self._env.load_game()  # 13 games begin otherwise once the console has been played on
+            self._console = self._ale.cloneState(include_rng=True).serialize()
+            self._frames.clear()
+            self._ale.reset_game()
             self._keep_screen(twice=True)
             if self._noop_max:
                 self._hold(NOOP, int(self.np_random.integers(1, self._noop_max + 1)))
-            if self._fire is not None:
-                self._hold(self._fire, self._action_repeat)
+            if self._press_fire:
+                self._hold(FIRE, self._action_repeat)
             over = self._ale.game_over()
         self._lives = self._ale.lives()
         self._num_steps, self._score = 0, 0.0
@@ -207,8 +209,8 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
             raise ValueError(f"Action {action} is not one of {self.game}'s {len(self._actions)} actions.")
         reward = self._hold(self._actions[action], self._action_repeat)
         life_lost = self._ale.lives() < self._lives
-        if life_lost and self._fire is not None and not self._ale.game_over():
-            reward += self._hold(self._fire, self._action_repeat)
+        if life_lost and self._press_fire and not self._ale.game_over():
+            reward += self._hold(FIRE, self._action_repeat)
         self._lives = self._ale.lives()
         self._num_steps += 1
         self._score += reward
@@ -222,48 +224,55 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
         return self._ale.getScreenRGB() if self.render_mode == "rgb_array" else None
 
     def get_state(self) -> dict[str, Any]:
-        """All that decides how the game and the games after it go on, exactly.
+        """All that decides how this game and the games after it go on, exactly.
 
         Returns:
-            A dict of one `bytes` ("emulator", about 14 kB) and otherwise what JSON holds.
+            A dict of two `bytes`, "console" (14 kB) and "frames" (1 B for each emulator frame of the game), and
+            otherwise of what JSON holds.
         """
         return {
             "game": self.game,
-            "emulator": self._ale.cloneState(include_rng=True).serialize(),
+            "console": self._console,
+            "frames": bytes(self._frames),
             "random": self.np_random.bit_generator.state,
-            "held": self._held.value,
             "playing": self._playing,
-            "lives": self._lives,
             "num_steps": self._num_steps,
             "score": self._score,
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes back, or in another process on, to where `get_state` was called.
+        """Goes back, or on in another process, to where `get_state` was called.
+
+        The game is played again from its start, at some 0.1 ms a frame, since a state saved by ALE in its middle
+        is not all of it: sprite masks and the action that sticks are missing, and Q*bert looks different.
 
         Args:
-            state: what `get_state` of an environment with the same constructor arguments returned.
+            state: what `get_state` returned, in an environment with the same constructor arguments.
 
         Raises:
             ValueError: the state belongs to another game.
         """
         if state["game"] != self.game:
             raise ValueError(f"The state is one of {state['game']}, but this environment plays {self.game}.")
-        self._ale.restoreState(ale_py.ALEState(state["emulator"]))
+        self._env.load_game()
+        self._console, self._frames = state["console"], bytearray(state["frames"])
+        if self._console:
+            self._ale.restoreState(ale_py.ALEState(self._console))
+            self._ale.reset_game()
+            for action in self._frames:
+                self._ale.act(action)
         self.np_random.bit_generator.state = state["random"]
-        self._held = ale_py.Action(state["held"])
         self._playing = state["playing"]
-        self._lives = state["lives"]
+        self._lives = self._ale.lives()
         self._num_steps = state["num_steps"]
         self._score = state["score"]
 
-    def _hold(self, action: ale_py.Action, num_frames: int) -> float:
+    def _hold(self, action: int, num_frames: int) -> float:
         """Holds the joystick for `num_frames` emulator frames or to the game's end; returns the reward."""
         reward = 0.0
         for left in reversed(range(num_frames)):
-            if not self._sticky or self.np_random.random() >= self._sticky:
-                self._held = action
-            reward += self._ale.act(self._held)
+            reward += self._ale.act(action)
+            self._frames.append(action)
             if self._on_frame is not None:
                 self._on_frame(self._ale)
             over = self._ale.game_over()
@@ -288,15 +297,15 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
         return {"lives": self._lives, "life_lost": life_lost, "score": self._score}
 
 
-def _make(game: str, mode: int | None, difficulty: int | None) -> Any:
-    """ale-py's own environment at its rawest: single frames, no chance, no limit on the length of a game."""
+def _make(game: str, sticky: float, mode: int | None, difficulty: int | None) -> Any:
+    """ale-py's own environment at its rawest: single frames and no limit on the length of a game."""
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # or it prints a banner for every environment
     make = functools.partial(
         gymnasium.make,
         _registered_games()[game],
         obs_type="grayscale",
         frameskip=1,
-        repeat_action_probability=0.0,
+        repeat_action_probability=sticky,
         full_action_space=False,
         max_num_frames_per_episode=0,
         disable_env_checker=True,

@@ -74,7 +74,7 @@ class TestATraining:
         (folder / "other.h5").write_bytes((folder / "policy.h5").read_bytes())
         process = run(folder, *TINY, "--run", "third", "--seed", "4", "--out", "other.h5")
         assert "is kept as" in process.stdout
-        kept = [path for path in folder.glob("other.previous*.h5")]
+        kept = list(folder.glob("other.previous*.h5"))
         assert len(kept) == 1
         assert load_policy(kept[0]).facts["run"] == "first"
         assert load_policy(folder / "other.h5").facts["run"] == "third"
@@ -138,6 +138,9 @@ def test_help_comes_at_once_and_lists_every_preset():
     process = run(REPOSITORY, "--help")
     assert process.returncode == 0
     assert "keras-rl's own example" in process.stdout
-    assert "tensorflow" not in subprocess.run(
-        [sys.executable, "-X", "importtime", *command("--help")[1:]], capture_output=True, text=True
-    ).stderr
+    assert (
+        "tensorflow"
+        not in subprocess.run(
+            [sys.executable, "-X", "importtime", *command("--help")[1:]], capture_output=True, text=True
+        ).stderr
+    )
