@@ -162,12 +162,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", metavar="NAME", default="default", help=f"{presets} (default: default)")
     for field in dataclasses.fields(Config):
         text = f"{field.metadata['help']} (default: {_value_in_words(field.default)})".replace("%", "%%")
-        if field.type is bool:
+        kind = type(field.default)
+        if kind is bool:
             parser.add_argument(_flag(field), action=argparse.BooleanOptionalAction, default=None, help=text)
-        else:
-            metavar = field.metadata["choices"] and "{" + ",".join(field.metadata["choices"]) + "}"
-            kind = _number(field.type) if field.type is not str else str
-            parser.add_argument(_flag(field), type=kind, metavar=metavar or field.type.__name__.upper(), help=text)
+            continue
+        choices = ",".join(field.metadata["choices"])
+        metavar = f"{{{choices}}}" if choices else {int: "N", float: "X", str: "NAME"}[kind]
+        parser.add_argument(_flag(field), type=str if kind is str else _number(kind), metavar=metavar, help=text)
 
 
 def config_from(arguments: argparse.Namespace) -> Config:

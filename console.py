@@ -13,7 +13,7 @@ class UsageError(ValueError):
     """A person's mistake, put in one sentence: what was given, what was expected, what to do."""
 
 
-def run(main: Callable[[], int], *mistakes: type[Exception]) -> None:
+def run(main: Callable[[], int], *mistakes: type[ValueError]) -> None:
     """Ends the process with the status that `main()` returns.
 
     A mistake of the person (`UsageError` and the exceptions named) becomes one line on standard error and status
@@ -24,7 +24,9 @@ def run(main: Callable[[], int], *mistakes: type[Exception]) -> None:
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         status = STOPPED
-    except (UsageError, *mistakes) as error:
+    except ValueError as error:
+        if not isinstance(error, (UsageError, *mistakes)):
+            raise
         print(f"{os.path.basename(sys.argv[0])}: {error}", file=sys.stderr)
         status = BAD_INPUT
     sys.exit(status)

@@ -263,12 +263,12 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
 
     def _sample(self) -> Batch:
         if self._own_memory:
-            batch = self.memory.sample_batch(self.batch_size, self.gamma)
+            state0, action, reward, state1, discount = self.memory.sample_batch(self.batch_size, self.gamma)
         else:
             state0, action, reward, state1, terminal1 = zip(*self.memory.sample(self.batch_size), strict=True)
+            action, reward = np.array(action, np.int32), np.array(reward, np.float32)
             discount = np.where(terminal1, 0.0, self.gamma).astype(np.float32)
-            batch = Batch(state0, np.array(action, np.int32), np.array(reward, np.float32), state1, discount)
-        return batch._replace(state0=self._network_input(batch.state0), state1=self._network_input(batch.state1))
+        return Batch(self._network_input(state0), action, reward, self._network_input(state1), discount)
 
     def _network_input(self, states):
         """States as arrays: as they are where the learner scales them, else through the processor."""

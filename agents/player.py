@@ -82,7 +82,8 @@ class Player:
 
     def step(self, action: int) -> Step:
         """Takes one agent step; `observation` is the new one afterwards, also at an episode's end."""
-        reward, done, info, total_info = 0.0, False, {}, {}
+        reward, done, info = 0.0, False, {}
+        total_info: dict[str, Any] = {}
         for _ in range(self.action_repetition):
             self.observation, part, done, info = self._act(action)
             reward += part

@@ -39,7 +39,7 @@ def nature_cnn(
     """
     if min(input_size) < 36:
         raise ValueError(
-            f"Frames of {input_size} pixels leave nothing for the third convolution; expected at least (36, 36): "
+            f"Frames of {input_size} pixels are too small for the convolutions; expected at least (36, 36): "
             "resize them to (84, 84), as in the paper."
         )
     # Spelled out, so that a keras.json that says channels_first does not change what the weights mean.

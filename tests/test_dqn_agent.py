@@ -294,7 +294,12 @@ def test_updates_and_target_copies_come_at_their_steps():
     )
     recorder, copies = Recorder(), []
     copy = agent.update_target_model_hard
-    agent.update_target_model_hard = lambda: (copies.append(agent.step), copy())
+
+    def record_and_copy():
+        copies.append(agent.step)
+        copy()
+
+    agent.update_target_model_hard = record_and_copy
     agent.fit(ScriptedEnvironment(), nb_steps=60, callbacks=[recorder], verbose=0)
     assert recorder.updates == list(range(24, 60, 4))
     assert copies == list(range(0, 60, 10))

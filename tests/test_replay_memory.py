@@ -15,7 +15,7 @@ def observation(number, shape=(3,), dtype=np.int64):
 def random_history(seed, length, p_end=0.15):
     """(observation, action, reward, terminal) as keras-rl's loop appends them: after each end the last observation."""
     rng = np.random.default_rng(seed)
-    entries = []
+    entries: list[tuple] = []
     while len(entries) < length:
         terminal = bool(rng.random() < p_end)
         number = len(entries) + 1
