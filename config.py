@@ -7,9 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-
-class ConfigError(ValueError):
-    """An option that cannot be used; the message says which, what was expected and what to do."""
+from console import UsageError, number
 
 
 def option(default: Any, help: str, *, low: float = -math.inf, high: float = math.inf, choices: tuple = ()) -> Any:
@@ -68,18 +66,18 @@ class Config:
         for field in dataclasses.fields(self):
             value, about = getattr(self, field.name), field.metadata
             if about["choices"] and value not in about["choices"]:
-                raise ConfigError(f"{_flag(field)} is {value}; it is one of {', '.join(about['choices'])}.")
+                raise UsageError(f"{_flag(field)} is {value}; it is one of {', '.join(about['choices'])}.")
             # `not (...)` refuses NaN as well
             if isinstance(value, (int, float)) and not (about["low"] <= value <= about["high"]):
-                raise ConfigError(f"{_flag(field)} is {value}; it has to be {_range_in_words(about)}.")
+                raise UsageError(f"{_flag(field)} is {value}; it has to be {_range_in_words(about)}.")
         smallest = self._smallest_memory
         if self.memory_size < max(smallest, self.batch_size):
-            raise ConfigError(
+            raise UsageError(
                 f"--memory-size is {self.memory_size:,}; {self.num_environments} games and batches of "
                 f"{self.batch_size} need at least {max(smallest, self.batch_size):,}."
             )
         if self.warmup_steps < smallest:
-            raise ConfigError(
+            raise UsageError(
                 f"--warmup-steps is {self.warmup_steps}; {self.num_environments} games need at least {smallest} "
                 "before a batch can be drawn."
             )
@@ -168,41 +166,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             continue
         choices = ",".join(field.metadata["choices"])
         metavar = f"{{{choices}}}" if choices else {int: "N", float: "X", str: "NAME"}[kind]
-        parser.add_argument(_flag(field), type=str if kind is str else _number(kind), metavar=metavar, help=text)
+        parser.add_argument(_flag(field), type=str if kind is str else number(kind), metavar=metavar, help=text)
 
 
 def config_from(arguments: argparse.Namespace) -> Config:
     """The preset, changed by the options that were given.
 
     Raises:
-        ConfigError: For an unknown preset or an option out of range.
+        UsageError: For an unknown preset or an option out of range.
     """
     if arguments.preset not in PRESETS:
         near = difflib.get_close_matches(arguments.preset, PRESETS, n=1) or list(PRESETS)
-        raise ConfigError(f"There is no preset {arguments.preset!r}; did you mean {' or '.join(near)}?")
+        raise UsageError(f"There is no preset {arguments.preset!r}; did you mean {' or '.join(near)}?")
     given = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Config)}
     given = {name: value for name, value in given.items() if value is not None}
     return Config(**{**PRESETS[arguments.preset][1], **given})
-
-
-def _number(kind: type) -> Any:
-    def parse(text: str) -> Any:
-        try:
-            return float(text) if kind is float else _integer(text)
-        except (ValueError, OverflowError):
-            what = "a whole number" if kind is int else "a number"
-            raise argparse.ArgumentTypeError(f"{text!r} is not {what}") from None
-
-    return parse
-
-
-def _integer(text: str) -> int:
-    """1000000, 1_000_000, 1,000,000 or 1e6."""
-    text = text.replace(",", "")
-    value = float(text) if "e" in text.lower() else int(text)
-    if value != int(value):
-        raise ValueError
-    return int(value)
 
 
 def _flag(field: dataclasses.Field) -> str:

@@ -1,16 +1,50 @@
 """What the command lines share: messages instead of tracebacks, and a quiet start of TensorFlow."""
 
+import argparse
 import contextlib
+import math
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
 DONE, SCORE_NOT_REACHED, BAD_INPUT, STOPPED = 0, 1, 2, 130  # exit statuses
 
 
 class UsageError(ValueError):
     """A person's mistake, put in one sentence: what was given, what was expected, what to do."""
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse's parser, with a mistake in one sentence instead of five lines of usage."""
+
+    def __init__(self, description: str) -> None:
+        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see --help).")
+
+
+def number(kind: type, low: float = -math.inf, high: float = math.inf) -> Callable[[str], Any]:
+    """A type for argparse: an int, also written 1_000_000, 1,000,000 or 1e6, or a float, in [low, high]."""
+    limits = f" between {low:,} and {high:,}" if high < math.inf else f" of at least {low:,}" if low > -math.inf else ""
+
+    def parse(text: str) -> Any:
+        try:
+            value: float = int(text.replace(",", ""))
+        except ValueError:
+            try:
+                value = float(text)
+            except ValueError:
+                value = math.nan
+        fits = low <= value <= high and (kind is float or (math.isfinite(value) and value == int(value)))
+        if not fits:
+            what = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}{limits}")
+        return kind(value)
+
+    return parse
 
 
 def run(main: Callable[[], int], *mistakes: type[ValueError]) -> None:

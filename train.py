@@ -1,8 +1,10 @@
 """Trains a Deep Q-Network on an Atari game, the keras-rl way, and saves it as policy.h5.
 
-python train.py                              Breakout, 1,000,000 agent steps
-python train.py --game pong --minutes 30     another game, as far as it gets in half an hour
-python train.py --preset keras-rl            keras-rl's own example, setting for setting
+    python train.py                              Breakout, 1,000,000 agent steps
+    python train.py --game pong --minutes 30     another game, as far as it gets in half an hour
+    python train.py --preset keras-rl            keras-rl's own example, setting for setting
+
+Ctrl-C finishes the step, saves and ends.
 """
 
 import argparse
@@ -19,7 +21,7 @@ import psutil
 from rich.console import Console
 
 import console
-from config import Config, ConfigError, add_options, config_from
+from config import Config, add_options, config_from
 from environments.atari import AtariEnvironment, UnknownGameError, canonical_game
 from models.policy_file import PolicyFileError, check_writable, save_policy
 
@@ -177,17 +179,19 @@ def main() -> int:
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = console.ArgumentParser(__doc__)
     parser.add_argument("--out", type=Path, default=Path("policy.h5"), metavar="FILE", help="(default: policy.h5)")
     parser.add_argument("--run", metavar="NAME", help="name of this run's folder in runs/ (default: game and time)")
-    parser.add_argument("--minutes", type=float, metavar="M", help="train as many steps as fit into this time")
+    parser.add_argument(
+        "--minutes",
+        type=console.number(float, 1, 100_000),
+        metavar="M",
+        help="train as many steps as fit into this time",
+    )
     add_options(parser)
     arguments = parser.parse_args()
-    if arguments.minutes is not None:
-        if arguments.steps is not None:
-            raise console.UsageError("--steps and --minutes both say how long to train; give one of them.")
-        if not 1 <= arguments.minutes <= 100_000:
-            raise console.UsageError(f"--minutes is {arguments.minutes}; it has to be between 1 and 100,000.")
+    if arguments.minutes is not None and arguments.steps is not None:
+        raise console.UsageError("--steps and --minutes both say how long to train; give one of them.")
     return arguments
 
 
@@ -277,4 +281,4 @@ def _save_at_first_place(save, places: list[Path], warn) -> Path:
 
 
 if __name__ == "__main__":
-    console.run(main, ConfigError, UnknownGameError, PolicyFileError)
+    console.run(main, UnknownGameError, PolicyFileError)

@@ -147,8 +147,9 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
         self.action_space = gymnasium.spaces.Discrete(len(self._actions))
         self.observation_space = gymnasium.spaces.Box(0, 255, self._screens[0].shape, np.uint8)
 
-        self._console = b""  # the console before the game, and ...
-        self._frames = bytearray()  # ... ALE's action for every emulator frame since: together, the state
+        # The state: the console before the game, and the action of every emulator frame since.
+        self._console = self._ale.cloneState(include_rng=True).serialize()
+        self._frames = bytearray()
         self._playing = False
         self._lives = 0
         self._num_steps = 0
@@ -256,8 +257,8 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
             raise ValueError(f"The state is one of {state['game']}, but this environment plays {self.game}.")
         self._env.load_game()
         self._console, self._frames = state["console"], bytearray(state["frames"])
-        if self._console:
-            self._ale.restoreState(ale_py.ALEState(self._console))
+        self._ale.restoreState(ale_py.ALEState(self._console))
+        if state["playing"] or self._frames:
             self._ale.reset_game()
             for action in self._frames:
                 self._ale.act(action)

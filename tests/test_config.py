@@ -1,15 +1,15 @@
 """Options, presets and their limits."""
 
-import argparse
 import dataclasses
 
 import pytest
 
-from config import PRESETS, Config, ConfigError, add_options, config_from
+from config import PRESETS, Config, add_options, config_from
+from console import ArgumentParser, UsageError
 
 
 def parse(*words):
-    parser = argparse.ArgumentParser()
+    parser = ArgumentParser("")
     add_options(parser)
     return config_from(parser.parse_args(words))
 
@@ -77,7 +77,6 @@ def test_a_short_training_shortens_its_warm_up():
         (["--preset", "zzz"], "There is no preset 'zzz'"),
         (["--steps", "0"], "--steps is 0; it has to be at least 1."),
         (["--gamma", "1.5"], "--gamma is 1.5; it has to be between 0 and 1."),
-        (["--gamma", "nan"], "--gamma is nan"),
         (["--sticky", "-0.1"], "--sticky is -0.1"),
         (["--learning-rate", "0"], "--learning-rate is 0"),
         (["--precision", "float8"], "it is one of auto, float32, bfloat16"),
@@ -86,22 +85,22 @@ def test_a_short_training_shortens_its_warm_up():
     ],
 )
 def test_what_cannot_be_is_refused_in_one_sentence(words, message):
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(UsageError) as error:
         parse(*words)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("words", [["--steps", "many"], ["--steps", "1.5"], ["--steps", "1e400"], ["--gamma", "x"]])
-def test_what_is_no_number_is_refused_by_the_parser(words, capsys):
-    with pytest.raises(SystemExit) as exit:
+@pytest.mark.parametrize(
+    "words", [["--steps", "many"], ["--steps", "1.5"], ["--steps", "1e400"], ["--gamma", "x"], ["--gamma", "nan"]]
+)
+def test_what_is_no_number_is_refused_by_the_parser(words):
+    with pytest.raises(UsageError, match="number"):
         parse(*words)
-    assert exit.value.code == 2
-    assert "number" in capsys.readouterr().err
 
 
 def test_every_option_has_a_help_text_and_no_percent_sign_breaks_it():
-    parser = argparse.ArgumentParser()
+    parser = ArgumentParser("")
     add_options(parser)
     text = parser.format_help()
     for field in dataclasses.fields(Config):

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from models.layer_weights import load_weights, save_weights
+from models.layer_weights import load_weights, read_array, reading, save_weights
 from models.policy_file import PolicyFileError, check_writable, fold_dueling, load_policy, save_policy
 
 SHAPES = [(8, 8, 4, 32), (32,), (4, 4, 32, 64), (64,), (3, 3, 64, 64), (64,), (3136, 512), (512,)]
@@ -809,7 +809,7 @@ def test_weights_are_loaded_from_whole_model_files(tmp_path, policy):
     assert same(net.get_weights(), random_weights())
 
 
-def test_big_endian_weights_are_loaded(tmp_path):
+def test_big_endian_weights_are_loaded_in_the_byte_order_of_this_machine(tmp_path):
     model, other = randomize(branched_net()), branched_net()
     with h5py.File(tmp_path / "w.h5", "w") as file:
         file.attrs["layer_names"] = ["first", "second"]
@@ -819,6 +819,8 @@ def test_big_endian_weights_are_loaded(tmp_path):
                 file[name][part] = array.astype(">f4")
     load_weights(other, tmp_path / "w.h5")
     assert same(other.get_weights(), model.get_weights())
+    with reading(tmp_path / "w.h5", max_bytes=2**20, expected="") as file:
+        assert read_array(file["second/bias:0"], (1,)).dtype == np.float32
 
 
 def test_bfloat16_weights_are_stored_as_float32(tmp_path):

@@ -110,7 +110,7 @@ def test_a_signal_saves_and_ends_with_status_130(number, tmp_path):
         (["--steps", "many"], "is not a whole number"),
         (["--gamma", "2"], "--gamma is 2.0; it has to be between 0 and 1."),
         (["--minutes", "5", "--steps", "100"], "give one of them"),
-        (["--minutes", "-1"], "--minutes is -1.0"),
+        (["--minutes", "-1"], "'-1' is not a number between 1 and 100,000"),
         (["--memory-size", "1e12"], "at most"),
         (["--out", "missing/policy.h5"], "missing"),
         (["--out", "."], "folder"),

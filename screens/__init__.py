@@ -1,0 +1,9 @@
+"""Where people see a game: `picture` draws it once, `window` shows the pictures and `recording` keeps them.
+
+    AtariEnvironment(on_frame=...)     ALE, after each of its 60 frames a second
+      Show.on_frame                    the last screens, (210, 160, 3) uint8 each
+        picture.draw                   one Pillow image, 800x630 RGB
+          Window.show, Recorder.show   neither knows what is in the picture
+
+So what is drawn beside the game one day is seen in both.
+"""

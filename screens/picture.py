@@ -1,0 +1,35 @@
+"""What a person sees of a game, drawn as one picture."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+FRAMES_PER_SECOND = 60  # of the emulator, as the NTSC console has them
+
+# A television shows the 160 wide pixels of a line on a screen of 4:3. Whole numbers keep every pixel the same size.
+PIXEL_SIZE = (5, 3)  # width, height
+LUMINANCE = (299, 587, 114)  # thousandths of R, G and B (ITU-R 601)
+
+
+def picture_size(screen_shape: Sequence[int]) -> tuple[int, int]:
+    """(width, height) in pixels of the picture of a screen whose shape begins with (height, width)."""
+    return screen_shape[1] * PIXEL_SIZE[0], screen_shape[0] * PIXEL_SIZE[1]
+
+
+def draw(screens: Sequence[np.ndarray]) -> Image.Image:
+    """The picture of one screen or of several that follow each other.
+
+    Many games draw a sprite on every other frame only. Where a picture stands for two frames, both have to be in it:
+    of two pixels the brighter one is taken, as a whole, so that no colour appears that the game does not have.
+
+    Args:
+        screens: uint8 (height, width, 3) each, RGB, the newest last.
+
+    Returns:
+        An RGB image of `picture_size`.
+    """
+    screen = screens[-1]
+    for other in screens[:-1]:
+        screen = np.where((other @ LUMINANCE > screen @ LUMINANCE)[..., None], other, screen)
+    return Image.fromarray(screen).resize(picture_size(screen.shape), Image.Resampling.NEAREST)

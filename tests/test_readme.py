@@ -1,0 +1,54 @@
+"""The README's claims that a machine can check."""
+
+import argparse
+import dataclasses
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import play
+import train
+from config import PRESETS, Config, add_options
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+TABLE = README.split("### Where the default differs from Mnih et al. 2015")[1].split("\n## ")[0]
+ROWS = {
+    name.replace("-", "_"): (float(here.replace(",", "")), float(paper.replace(",", "")))
+    for name, here, paper in re.findall(r"^\| `--([\w-]+)` \| ([\d,.]+) \| ([\d,.]+) \|", TABLE, re.MULTILINE)
+}
+NATURE = dataclasses.replace(Config(), **PRESETS["nature"][1])
+
+
+def test_the_table_of_deviations_has_the_defaults_of_the_code():
+    assert len(ROWS) > 8
+    for name, (here, _) in ROWS.items():
+        assert getattr(Config(), name) == here, name
+
+
+def test_the_table_of_deviations_has_the_papers_values_of_the_nature_preset():
+    for name, (_, paper) in ROWS.items():
+        assert getattr(NATURE, name) == paper, name
+
+
+def test_no_deviation_is_missing_from_the_table():
+    deviating = {f.name for f in dataclasses.fields(Config) if getattr(Config(), f.name) != getattr(NATURE, f.name)}
+    assert deviating - {"precision"} == set(ROWS)
+
+
+@pytest.mark.parametrize("line", sorted(set(re.findall(r"^python (?:train|play)\.py.*$", README, re.MULTILINE))))
+def test_every_command_in_the_readme_is_understood(line, monkeypatch):
+    script, *words = shlex.split(line, comments=True)[1:]
+    monkeypatch.setattr("sys.argv", [script, *words])
+    arguments = {"train.py": train, "play.py": play}[script]._parse_arguments()
+    assert isinstance(arguments, argparse.Namespace)
+
+
+def test_every_option_that_the_readme_names_exists():
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    options = set(re.findall(r"--[a-z-]+", parser.format_help() + Path(train.__file__).read_text()))
+    options |= set(re.findall(r'"(--[a-z-]+)"', Path(play.__file__).read_text()))
+    named = set(re.findall(r"`[^`]*?(--[a-z][a-z-]+)", README))
+    assert named - options == set()
