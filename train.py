@@ -104,10 +104,18 @@ def train(config: Config, out: Path, run: Path, screen: Console) -> int:
     from callbacks.progress import ProgressDisplay, duration
     from callbacks.saving import PolicySaver
 
+    def warn(error: Exception) -> None:
+        screen.print(f"Not saved this time, the training goes on: {error}", soft_wrap=True)
+
+    try:
+        (run / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+        metrics_file = MetricsFile(run / "metrics.csv", warn)
+    except OSError as error:
+        raise console.UsageError(f"{run} cannot be written ({error.strerror}); make room there.") from error
     environments = build_environments(config)
     dqn = build_agent(config, environments)
     display = ProgressDisplay(config.steps, screen)
-    monitor = TrainingMonitor(REPORT_INTERVAL_STEPS, [display, MetricsFile(run / "metrics.csv")])
+    monitor = TrainingMonitor(REPORT_INTERVAL_STEPS, [display, metrics_file])
 
     def save(path: Path = out) -> None:
         facts = {
@@ -126,9 +134,6 @@ def train(config: Config, out: Path, run: Path, screen: Console) -> int:
         aside = save_policy(path, dqn.plain_weights(), facts)
         if aside:
             screen.print(f"The policy that was in {path} is of another run; it is kept as {aside}.", soft_wrap=True)
-
-    def warn(error: Exception) -> None:
-        screen.print(f"Not saved this time, the training goes on: {error}", soft_wrap=True)
 
     def stop(signal_number: int, frame: object) -> None:
         dqn.stop_training = True
@@ -174,7 +179,6 @@ def main() -> int:
     )
     if config.precision == "auto" or arguments.minutes is not None:
         config = _settle_by_measurement(config, arguments.minutes, screen)
-    (run / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
     return train(config, arguments.out, run, screen)
 
 

@@ -90,17 +90,27 @@ class TrainingMonitor(rl.callbacks.Callback):
 
 
 class MetricsFile:
-    """Writes snapshots to a CSV file as they come, one line each, under the names of `Snapshot`."""
+    """Writes snapshots to a CSV file as they come, one line each, under the names of `Snapshot`.
 
-    def __init__(self, path: Path) -> None:
+    Where that fails later on, it calls `warn(error)` and leaves the line out: a full disk must not end a training.
+
+    Raises:
+        OSError: If the file cannot be begun.
+    """
+
+    def __init__(self, path: Path, warn: Callable[[Exception], None]) -> None:
         self.path = path
+        self.warn = warn
         with open(path, "w", newline="") as file:
             csv.writer(file).writerow(field.name for field in fields(Snapshot))
 
     def __call__(self, snapshot: Snapshot) -> None:
         row = [f"{value:.6g}" if isinstance(value, float) else value for value in astuple(snapshot)]
-        with open(self.path, "a", newline="") as file:
-            csv.writer(file).writerow(row)
+        try:
+            with open(self.path, "a", newline="") as file:
+                csv.writer(file).writerow(row)
+        except OSError as error:
+            self.warn(error)
 
 
 class SpeedTest(rl.callbacks.Callback):

@@ -88,7 +88,7 @@ def number(value: float, digits: int = 1) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds in words: 42 s, 7 min, 3 h 05 min."""
-    if seconds < 60:
+    if seconds < 59.5:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
