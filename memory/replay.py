@@ -1,5 +1,6 @@
 """Replay memory (Lin 1992; Mnih et al. 2015): the agent's experience, from which it learns in random order."""
 
+import sys
 from typing import NamedTuple
 
 import lz4.block
@@ -87,6 +88,12 @@ class SequentialMemory(rl.memory.SequentialMemory):
     def nb_entries(self) -> int:
         """Number of observations kept now."""
         return int(np.minimum(self._counts, self._capacity).sum())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the memory takes now."""
+        arrays = (self._actions, self._rewards, self._terminals, self._episode_ends)
+        return sum(map(sys.getsizeof, self._frames)) + sys.getsizeof(self._frames) + sum(a.nbytes for a in arrays)
 
     def append(self, observation, action, reward, terminal, training=True, *, episode_end=None, stream=0) -> None:
         """Stores: in `observation`, `action` gave `reward`, and the next state was `terminal` or not.

@@ -158,6 +158,15 @@ def test_a_frame_that_does_not_compress_takes_no_more_than_itself():
     assert [len(memory._frames[i]) for i in range(2)] == [84 * 84, pytest.approx(50, abs=40)]
 
 
+def test_its_size_is_known_and_grows_with_what_is_stored():
+    memory = SequentialMemory(100, window_length=1)
+    empty = memory.nbytes
+    frame = np.random.default_rng(2).integers(256, size=(84, 84), dtype=np.uint8)
+    for _ in range(50):
+        memory.append(frame, 0, 0.0, False)
+    assert memory.nbytes - empty == 50 * 84 * 84
+
+
 def test_nothing_is_stored_when_not_training():
     memory = SequentialMemory(10, window_length=2)
     memory.append(observation(5), 0, 0.0, False, training=False)

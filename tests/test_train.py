@@ -134,7 +134,7 @@ def test_when_no_policy_can_be_written_it_says_so_and_leaves_the_old_one_as_it_w
         (["--gamma", "2"], "--gamma is 2.0; it has to be between 0 and 1."),
         (["--minutes", "5", "--steps", "100"], "give one of them"),
         (["--minutes", "-1"], "'-1' is not a number between 1 and 100,000"),
-        (["--memory-size", "1e12"], "at most"),
+        (["--memory-size", "1e12"], "fit."),
         (["--out", "missing/policy.h5"], "missing"),
         (["--out", "."], "folder"),
         (["--run", "../elsewhere"], "plain name"),
