@@ -7,7 +7,7 @@ import numpy as np
 
 from agents.learner import Learner
 from agents.player import Player
-from keras_rl import clone_model, rl
+from keras_rl import as_keras_rl_environment, clone_model, rl
 from memory.replay import Batch, SequentialMemory
 from models.policy_file import fold_dueling
 
@@ -293,7 +293,7 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         callbacks = callbacks + ([rl.callbacks.Visualizer()] if visualize else []) + [self.history]
         callback_list = rl.callbacks.CallbackList(callbacks)
         callback_list.set_model(self)
-        callback_list._set_env(env)
+        callback_list._set_env(as_keras_rl_environment(env))
         callback_list.set_params(params)
         return callback_list
 

@@ -378,6 +378,14 @@ def test_a_test_plays_whole_episodes_greedily_and_learns_nothing():
     assert agent.memory.nb_entries == 0
 
 
+def test_visualize_renders_every_action_of_a_gymnasium_environment():
+    environment = ScriptedEnvironment(length=6)
+    environment.render = lambda: environment.actions.append("render")
+    agent = agent_on(SequentialMemory(500, window_length=1))
+    agent.test(environment, nb_episodes=1, visualize=True, verbose=0)
+    assert environment.actions[1::2] == ["render"] * 6
+
+
 def test_a_test_can_be_limited_to_a_number_of_steps():
     agent = agent_on(SequentialMemory(500, window_length=1))
     history = agent.test(
