@@ -228,8 +228,8 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
         """All that decides how this game and the games after it go on, exactly.
 
         Returns:
-            A dict of two `bytes`, "console" (14 kB) and "frames" (1 B for each emulator frame of the game), and
-            otherwise of what JSON holds.
+            A dict of two `bytes`, "console" (14 kB) and "frames" (1 B for each emulator frame of the game),
+            and otherwise of what JSON holds.
         """
         return {
             "game": self.game,
@@ -244,8 +244,8 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes back, or on in another process, to where `get_state` was called.
 
-        The game is played again from its start, at some 0.1 ms a frame, since a state saved by ALE in its middle
-        is not all of it: sprite masks and the action that sticks are missing, and Q*bert looks different.
+        The game is played again from its start, at some 0.1 ms a frame, since what ALE saves in its middle is
+        not all of it: sprite masks and the action that sticks are missing, and Q*bert then looks different.
 
         Args:
             state: what `get_state` returned, in an environment with the same constructor arguments.
@@ -255,7 +255,6 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
         """
         if state["game"] != self.game:
             raise ValueError(f"The state is one of {state['game']}, but this environment plays {self.game}.")
-        self._env.load_game()
         self._console, self._frames = state["console"], bytearray(state["frames"])
         self._ale.restoreState(ale_py.ALEState(self._console))
         if state["playing"] or self._frames:

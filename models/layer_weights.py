@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -189,6 +190,7 @@ def reading(path: str | os.PathLike[str], *, max_bytes: int, expected: str) -> I
     path = Path(path)
     try:
         data = _read_bytes(path, max_bytes)
+        _check_text_heaps(data)
         with h5py.File(io.BytesIO(data), "r") as file:
             yield file
     except PolicyFileError as found:
@@ -261,9 +263,11 @@ def _child(group: h5py.Group, path: str, kind: type) -> Any:
 def _read_bytes(path: Path, max_bytes: int) -> bytes:
     try:
         if not path.is_file():
+            if path.exists():
+                raise PolicyFileError("is not a file")
             if path.with_name(f"{path.name}.index").is_file():  # what Keras 2 makes of a name like x.h5f
                 raise PolicyFileError("is a TensorFlow checkpoint (save_weights to a name in .h5 is HDF5)")
-            raise PolicyFileError("is not a file" if path.exists() else "does not exist")
+            raise PolicyFileError("does not exist")
         with path.open("rb") as file:
             data = file.read(max_bytes + 1)
     except OSError as error:
@@ -275,6 +279,30 @@ def _read_bytes(path: Path, max_bytes: int) -> bytes:
     if not data.startswith(_HDF5_SIGNATURE):
         raise PolicyFileError("is not an HDF5 file")
     return data
+
+
+def _check_text_heaps(data: bytes) -> None:
+    """Walks through every heap of variable-length texts as HDF5 does, which loops forever in a broken one.
+
+    A heap is "GCOL", version 1, its size, then objects: index, references, size, content padded to 8 bytes.
+    """
+
+    def number(start: int, length: int) -> int:
+        return int.from_bytes(data[start : start + length], "little")
+
+    if (data[13:15] if data[8:9] < b"\2" else data[9:11]) != b"\x08\x08":
+        raise PolicyFileError("is damaged or cut short")
+    end = 0
+    for heap in re.finditer(rb"GCOL\x01", data):
+        start, end, last_end = heap.start() + 16, heap.start() + number(heap.start() + 8, 8), end
+        intact = heap.start() >= last_end
+        while intact and start + 16 <= end:
+            index, size = number(start, 2), number(start + 8, 8)  # index 0 is the free space at the end
+            step = 16 + (size + 7) // 8 * 8 if index else size
+            intact = 16 <= step <= end - start and (index == 0 or size <= _MAX_TEXT_BYTES)
+            start += step
+        if not intact:
+            raise PolicyFileError(f"is damaged or cut short, or holds a text above {_MAX_TEXT_BYTES} bytes")
 
 
 def _is_native(file: h5py.File) -> bool:

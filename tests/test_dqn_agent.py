@@ -380,7 +380,7 @@ def test_a_test_plays_whole_episodes_greedily_and_learns_nothing():
 
 def test_visualize_renders_every_action_of_a_gymnasium_environment():
     environment = ScriptedEnvironment(length=6)
-    environment.render = lambda: environment.actions.append("render")
+    environment.render = lambda: environment.actions.append("render")  # type: ignore[method-assign]
     agent = agent_on(SequentialMemory(500, window_length=1))
     agent.test(environment, nb_episodes=1, visualize=True, verbose=0)
     assert environment.actions[1::2] == ["render"] * 6

@@ -40,7 +40,9 @@ def names_in(folder):
 
 
 @pytest.fixture(autouse=True)
-def no_gigabyte_stays_behind(tmp_path):
+def spare_the_disk(tmp_path, monkeypatch):
+    """Files of 7 MB a test need not reach the disk, nor stay."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
     yield
     shutil.rmtree(tmp_path, ignore_errors=True)
 
@@ -494,6 +496,7 @@ def test_a_file_of_another_kind_is_refused(path, refused, make, found):
 
 def test_a_name_that_no_file_can_have_is_refused(tmp_path, refused):
     refused("cannot be read", tmp_path / ("x" * 300))
+    refused("is not a file", Path(""))
     refused("does not exist", tmp_path / "policy.h5" / "x")
 
 
@@ -569,7 +572,7 @@ CONFIGS = {
     "no JSON": (lambda file: file.attrs.update(model_config="{"), "is damaged"),
     "no layers": (lambda file: file.attrs.update(model_config='{"class_name": "Sequential"}'), "is damaged"),
     "deep JSON": (lambda file: file.attrs.update(model_config="[" * 10**5), "is damaged"),
-    "long JSON": (lambda file: file.attrs.update(model_config=" " * 2**21), "more than 1048576 characters"),
+    "long JSON": (lambda file: file.attrs.update(model_config=" " * 2**21), "a text above"),
     "number": (lambda file: file.attrs.update(model_config=5), "in 'model_config'"),
     "pickle": (lambda file: file.attrs.update(model_config=np.void(b"\x80\x04K\x05.")), "in 'model_config'"),
 }
@@ -663,6 +666,7 @@ HOSTILE = {
     "empty name": (put_names([""]), "lacks the group"),
     "dots": (put_names(["..", "."]), "lacks the group"),
     "no names": (put_names(np.zeros(0)), "holds 0 arrays"),
+    "long names": (put_names(["x" * 2**19] * 3), "more than 1048576 characters"),
     "many names": (put_names(["conv1"] * 65), "in 'layer_names'"),
     "numbers for names": (put_names([1, 2]), "in 'layer_names'"),
     "arrays for names": (
@@ -675,7 +679,7 @@ HOSTILE = {
         lambda file: [file.attrs.create(f"dqn_{i}", i) for i in range(300)],
         "more than 256 facts",
     ),
-    "long fact": (lambda file: file.attrs.update(dqn_x="x" * 2**21), "more than 1048576 characters"),
+    "long fact": (lambda file: file.attrs.update(dqn_x="x" * 2**21), "a text above"),
     "array for fact": (lambda file: file.attrs.update(dqn_x=np.zeros(9)), "in 'dqn_x'"),
 }
 
@@ -687,6 +691,36 @@ def test_a_hostile_file_is_refused(tmp_path, policy, policy_bytes, refused, name
     with h5py.File(policy, "r+", libver="latest") as file:
         change(file)
     refused(found)
+
+
+def break_heap_size(data, heap):
+    data[heap + 8 : heap + 16] = (2**40).to_bytes(8, "little")
+
+
+def break_text_size(data, heap):
+    data[heap + 24 : heap + 32] = (2**40).to_bytes(8, "little")
+
+
+def make_text_free_space(data, heap):
+    data[heap + 16 : heap + 18] = bytes(2)  # its size is that of a short text, less than its own header
+
+
+def make_free_space_endless(data, heap):
+    place = heap + 16
+    while data[place]:  # texts: a header of 16 bytes, and content padded to 8
+        place += 16 + (data[place + 8] + 7) // 8 * 8
+    data[place + 8 : place + 16] = bytes(8)  # HDF5 1.14 loops forever in a free space of size 0
+
+
+HEAP_DAMAGE = [break_heap_size, break_text_size, make_text_free_space, make_free_space_endless]
+
+
+@pytest.mark.parametrize("damage", HEAP_DAMAGE)
+def test_a_broken_heap_of_texts_is_refused_before_hdf5_reads_it(policy, refused, damage):
+    data = bytearray(policy.read_bytes())
+    damage(data, data.index(b"GCOL\x01"))
+    policy.write_bytes(data)
+    refused("is damaged or cut short, or holds a text above 1048576 bytes")
 
 
 def test_a_file_cut_off_anywhere_is_refused(policy, refused):
