@@ -13,40 +13,19 @@ import statistics
 from pathlib import Path
 
 import console
-from environments.atari import AtariEnvironment, UnknownGameError, canonical_game
-from models.policy_file import Policy, PolicyFileError, load_policy
+from environments.atari import AtariEnvironment, UnknownGameError
+from models.policy_file import Policy, PolicyFileError
+from playing import build_agent, load_policy_and_game
 from screens.picture import picture_size
 from screens.recording import Recorder, RecordingError, free_path
 from screens.window import NoDisplayError, Window
-
-WINDOW_LENGTH = 4  # frames in a state (Mnih et al. 2015), as policy.h5 promises
-
-
-def build_agent(policy: Policy):
-    """Network, processor, memory, policy and agent, put together as in keras-rl's Atari example."""
-    import keras  # here, and not above: with TensorFlow it takes seconds, and --help should not
-
-    from agents.dqn import DQNAgent
-    from keras_rl import rl
-    from memory.replay import SequentialMemory
-    from processors.atari import AtariProcessor
-
-    dqn = DQNAgent(
-        model=policy.build_model(),
-        nb_actions=policy.nb_actions,
-        policy=rl.policy.GreedyQPolicy(),
-        test_policy=rl.policy.GreedyQPolicy(),
-        memory=SequentialMemory(limit=100, window_length=WINDOW_LENGTH),  # a test stores nothing in it
-        processor=AtariProcessor(),
-    )
-    dqn.compile(keras.optimizers.Adam())  # required by keras-rl; a test does not learn
-    return dqn
 
 
 def play(
     policy: Policy, game: str, arguments: argparse.Namespace, window: Window | None, recorder: Recorder | None
 ) -> int:
     """Plays the games, says how they went, writes the recording. Returns the exit status."""
+    from keras_rl import rl
     from screens.show import Show, points
 
     show = Show(_title(game), arguments.episodes, window, recorder)
@@ -57,7 +36,7 @@ def play(
         on_frame=show.on_frame,
     )
     environment.reset(seed=arguments.seed)
-    dqn = build_agent(policy)
+    dqn = build_agent(policy, test_policy=rl.policy.GreedyQPolicy())
     status = console.DONE
     try:
         dqn.test(environment, nb_episodes=arguments.episodes, visualize=False, verbose=0, callbacks=[show])
@@ -79,20 +58,13 @@ def play(
 def main() -> int:
     """Checks everything that can be checked before TensorFlow starts, then plays."""
     arguments = _parse_arguments()
-    policy = load_policy(arguments.policy)
-    game = canonical_game(arguments.game or str(policy.facts.get("game", "breakout")))
-    environment = AtariEnvironment(game=game)
-    if policy.nb_actions != environment.action_space.n:
-        raise console.UsageError(
-            f"{arguments.policy} values {policy.nb_actions} actions, but {game} has {environment.action_space.n}; "
-            "name the game that it was trained on with --game."
-        )
+    policy, game = load_policy_and_game(arguments.policy, arguments.game)
     path, window = arguments.record, None
     recorder = Recorder(path, arguments.record_seconds) if path else None
     if arguments.window:
         try:
-            screen, _ = environment.reset()
-            window = Window(f"{_title(game)} · loading", picture_size(screen.shape))
+            screen_shape = AtariEnvironment(game=game).observation_space.shape
+            window = Window(f"{_title(game)} · loading", picture_size(screen_shape))
         except NoDisplayError as reason:
             recorder = recorder or Recorder(free_path(Path(f"{game}.gif")), arguments.record_seconds)
             print(f"No window, as {reason}: the best game will be in {recorder.path}.", flush=True)
