@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import statistics
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -56,11 +57,11 @@ def evaluate(policy, game: str, arguments: argparse.Namespace, screen: Console) 
     return history.history["episode_score"]
 
 
-def report(scores: list[float], game: str) -> dict:
+def report(scores: list[float], game: str) -> dict[str, Any]:
     """Statistics of raw scores; the interval is a bootstrap of the mean (Efron & Tibshirani 1993), 10,000 resamples."""
     draws = np.random.default_rng(0).choice(scores, (10_000, len(scores))).mean(axis=1)
     low, high = np.percentile(draws, [2.5, 97.5])
-    statistic = {
+    result: dict[str, Any] = {
         "mean": statistics.fmean(scores),
         "standard_deviation": statistics.stdev(scores) if len(scores) > 1 else 0.0,
         "median": statistics.median(scores),
@@ -70,8 +71,8 @@ def report(scores: list[float], game: str) -> dict:
     }
     if game in REFERENCES:
         random, human = REFERENCES[game]
-        statistic["human_normalised"] = (statistic["mean"] - random) / (human - random)
-    return statistic
+        result["human_normalised"] = (result["mean"] - random) / (human - random)
+    return result
 
 
 def main() -> int:
@@ -96,7 +97,8 @@ def main() -> int:
     if "human_normalised" in result:
         random, human = REFERENCES[game]
         screen.print(
-            f"human-normalised {100 * result['human_normalised']:.0f}% (random {random}, human {human}: Wang et al. 2016)"
+            f"human-normalised {100 * result['human_normalised']:.0f}% "
+            f"(random {random}, human {human}: Wang et al. 2016)"
         )
     if arguments.json:
         facts = {

@@ -132,7 +132,8 @@ def train(config: Config, out: Path, run: Path, screen: Console) -> int:
         }
         aside = save_policy(path, dqn.plain_weights(), facts)
         if aside:
-            screen.print(f"The policy that was in {path} is of another run; it is kept as {aside}.", soft_wrap=True)
+            kept = path.with_name(aside.name)
+            screen.print(f"The policy that was in {path} is of another run; it is kept as {kept}.", soft_wrap=True)
 
     def stop(signal_number: int, frame: object) -> None:
         dqn.stop_training = True

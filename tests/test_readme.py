@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+import evaluate
 import play
 import train
 from config import PRESETS, Config, add_options
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+REPOSITORY = Path(__file__).parents[1]
+README = (REPOSITORY / "README.md").read_text()
 TABLE = README.split("### Where the default differs from Mnih et al. 2015")[1].split("\n## ")[0]
 ROWS = {
     name.replace("-", "_"): (float(here.replace(",", "")), float(paper.replace(",", "")))
@@ -37,18 +39,21 @@ def test_no_deviation_is_missing_from_the_table():
     assert deviating - {"precision"} == set(ROWS)
 
 
-@pytest.mark.parametrize("line", sorted(set(re.findall(r"^python (?:train|play)\.py.*$", README, re.MULTILINE))))
+@pytest.mark.parametrize(
+    "line", sorted(set(re.findall(r"^python (?:train|play|evaluate)\.py.*$", README, re.MULTILINE)))
+)
 def test_every_command_in_the_readme_is_understood(line, monkeypatch):
     script, *words = shlex.split(line, comments=True)[1:]
     monkeypatch.setattr("sys.argv", [script, *words])
-    arguments = {"train.py": train, "play.py": play}[script]._parse_arguments()
+    arguments = {"train.py": train, "play.py": play, "evaluate.py": evaluate}[script]._parse_arguments()
     assert isinstance(arguments, argparse.Namespace)
 
 
 def test_every_option_that_the_readme_names_exists():
     parser = argparse.ArgumentParser()
     add_options(parser)
-    options = set(re.findall(r"--[a-z-]+", parser.format_help() + Path(train.__file__).read_text()))
-    options |= set(re.findall(r'"(--[a-z-]+)"', Path(play.__file__).read_text()))
+    options = set(re.findall(r"--[a-z-]+", parser.format_help() + (REPOSITORY / "train.py").read_text()))
+    for script in ("play.py", "evaluate.py"):
+        options |= set(re.findall(r'"(--[a-z-]+)"', (REPOSITORY / script).read_text()))
     named = set(re.findall(r"`[^`]*?(--[a-z][a-z-]+)", README))
     assert named - options == set()

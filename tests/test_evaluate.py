@@ -1,0 +1,96 @@
+"""evaluate.py as people and graders run it: full games of a policy of random weights."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evaluate import report
+from models.policy_file import save_policy
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with the policy.h5 of a network that always chooses RIGHT."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    shapes = [(8, 8, 4, 32), (4, 4, 32, 64), (3, 3, 64, 64), (3136, 512), (512, 4)]
+    weights = [part for shape in shapes for part in (np.zeros(shape), np.zeros(shape[-1]))]
+    weights[-1] = np.array([0.0, 0, 1, 0])
+    save_policy(folder / "policy.h5", weights, {"game": "breakout", "run": "right"})
+    return folder
+
+
+def run(folder, *words):
+    return subprocess.run(
+        [sys.executable, str(REPOSITORY / "evaluate.py"), *map(str, words)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_scores_and_another_seed_others(folder):
+    reports = []
+    for number, seed in enumerate((1, 1, 2)):
+        path = folder / f"{number}.json"
+        process = run(folder, "--episodes", 6, "--epsilon", 0.5, "--seed", seed, "--json", path)
+        assert process.returncode == 0, process.stderr
+        assert process.stderr == ""
+        assert "6 full games of breakout, epsilon 0.5, sticky actions 0" in process.stdout
+        reports.append(json.loads(path.read_text()))
+    first, again, other = (r["scores"] for r in reports)
+    assert len(first) == 6
+    assert first == again != other
+    assert reports[0]["mean"] == np.mean(first)
+    assert reports[0]["policy_facts"]["run"] == "right"
+
+
+@pytest.mark.slow
+def test_a_grader_gets_status_1_below_the_minimum_score(folder):
+    process = run(folder, "--episodes", 2, "--min-score", 400)
+    assert process.returncode == 1
+    assert "below --min-score 400" in process.stdout
+    assert run(folder, "--episodes", 2, "--min-score", 0).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--policy", "none.h5"], "none.h5 does not exist"),
+        (["--episodes", "0"], "'0' is not a whole number between 1 and 100,000"),
+        (["--epsilon", "2"], "'2' is not a number between 0 and 1"),
+        (["--game", "pong"], "values 4 actions, but pong has 6"),
+        (["--game", "brekout"], "breakout"),
+        (["--json", "missing/report.json"], "cannot be written"),
+    ],
+)
+def test_a_mistake_is_one_sentence(words, message, folder):
+    process = run(folder, *words)
+    assert process.returncode == 2
+    assert message in process.stderr
+    assert process.stderr.count("\n") == 1
+    assert process.stdout == ""
+
+
+def test_the_report_has_the_statistics_of_the_scores():
+    result = report([1.0, 2.0, 3.0, 10.0], "breakout")
+    assert (result["mean"], result["median"], result["minimum"], result["maximum"]) == (4.0, 2.5, 1.0, 10.0)
+    assert result["standard_deviation"] == pytest.approx(np.std([1, 2, 3, 10], ddof=1))
+    assert result["human_normalised"] == pytest.approx((4 - 1.7) / (30.5 - 1.7))
+    assert "human_normalised" not in report([1.0], "adventure")
+
+
+def test_the_interval_covers_the_true_mean_as_often_as_it_says():
+    rng = np.random.default_rng(3)
+    covered = 0
+    for _ in range(200):
+        low, high = report(rng.normal(30, 10, size=60).tolist(), "breakout")["mean_interval_95"]
+        covered += low <= 30 <= high
+    assert 0.9 * 200 <= covered <= 0.99 * 200
