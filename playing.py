@@ -4,9 +4,7 @@ from pathlib import Path
 
 import console
 from environments.atari import AtariEnvironment, canonical_game
-from models.policy_file import Policy, load_policy
-
-WINDOW_LENGTH = 4  # frames in a state (Mnih et al. 2015), as policy.h5 promises
+from models.policy_file import WINDOW_LENGTH, Policy, load_policy
 
 
 def load_policy_and_game(path: Path, game: str | None) -> tuple[Policy, str]:

@@ -23,9 +23,8 @@ from rich.console import Console
 import console
 from config import Config, add_options, config_from
 from environments.atari import AtariEnvironment, UnknownGameError, canonical_game
-from models.policy_file import PolicyFileError, check_writable, save_policy
+from models.policy_file import WINDOW_LENGTH, PolicyFileError, check_writable, save_policy
 
-WINDOW_LENGTH = 4  # frames in a state (Mnih et al. 2015), as policy.h5 promises
 BYTES_OF_PROGRAM = 1_200_000_000  # TensorFlow, networks, optimizer
 SAVE_INTERVAL_STEPS = 25_000
 REPORT_INTERVAL_STEPS = 500

@@ -40,9 +40,10 @@ from models.layer_weights import (
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Policy", "PolicyFileError", "check_writable", "fold_dueling", "load_policy", "save_policy"]
+__all__ = ["WINDOW_LENGTH", "Policy", "PolicyFileError", "check_writable", "fold_dueling", "load_policy", "save_policy"]
 
-_STATE_SHAPE = [4, 84, 84]
+WINDOW_LENGTH = 4  # frames in a state (Mnih et al. 2015)
+_STATE_SHAPE = [WINDOW_LENGTH, 84, 84]
 _FACT_PREFIX = "dqn_"
 _MAX_ACTIONS = 1024
 _MAX_FILE_BYTES = 2**26  # a policy is 7 MB; with the optimizer slots that Keras adds, in float64, 41 MB
