@@ -25,7 +25,7 @@ class Learner:
             al. 2016).
         delta_clip: Where the Huber loss turns from square to linear. Infinite: half the squared error.
         target_model_update: Below 1, the fraction by which each update moves the target network towards the
-            online one (Lillicrap et al. 2016). From 1 on nothing happens here: see `copy_to_target`.
+            online one (Lillicrap et al. 2016). From 1 on it stays as it is until somebody copies the weights.
         metrics: Keras metric functions or their names, called with (TD targets, Q-values), each of shape
             (batch, num_actions), the targets zero but for the actions taken, as in keras-rl.
     """
@@ -73,10 +73,6 @@ class Learner:
             The loss before the step, the metrics, and the mean over the batch of max Q, as float32.
         """
         return self._compiled_update(state0, action, reward, state1, discount).numpy()
-
-    def copy_to_target(self) -> None:
-        """Q_target <- Q."""
-        self.target_model.set_weights(self.model.get_weights())
 
     def _q_values(self, states):
         return tf.cast(self.model(self.preprocess(states), training=False), tf.float32)
