@@ -8,9 +8,11 @@ Exit status: 0 done, 1 --min-score not reached, 2 bad input.
 """
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import statistics
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -110,16 +112,27 @@ def main() -> int:
             "policy_facts": policy.facts,
             "versions": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "ale-py")},
         }
-        _write(arguments.json, json.dumps(facts, indent=2) + "\n")
+        with _refusal_in_words(arguments.json):
+            arguments.json.write_text(json.dumps(facts, indent=2) + "\n")
     if arguments.min_score is not None and result["mean"] < arguments.min_score:
         screen.print(f"That is below --min-score {arguments.min_score:g}.")
         return console.SCORE_NOT_REACHED
     return console.DONE
 
 
-def _write(path: Path, text: str) -> None:
+def _check_writable(path: Path) -> None:
+    """Refuses, before the games are played, a report that cannot be written; leaves everything as it was."""
+    is_new = not path.exists()
+    with _refusal_in_words(path):
+        path.open("a").close()
+        if is_new:
+            path.unlink()
+
+
+@contextlib.contextmanager
+def _refusal_in_words(path: Path) -> Iterator[None]:
     try:
-        path.write_text(text)
+        yield
     except OSError as error:
         raise console.UsageError(f"{path} cannot be written ({error.strerror}); name another place.") from None
 
@@ -150,7 +163,7 @@ def _parse_arguments() -> argparse.Namespace:
     add("--min-score", type=number(float), metavar="X", help="exit with status 1 if the mean is below this")
     arguments = parser.parse_args()
     if arguments.json:
-        _write(arguments.json, "")  # not after an hour
+        _check_writable(arguments.json)
     return arguments
 
 

@@ -63,8 +63,8 @@ def main() -> int:
     recorder = Recorder(path, arguments.record_seconds) if path else None
     if arguments.window:
         try:
-            screen, _ = AtariEnvironment(game=game).reset()
-            window = Window(f"{_title(game)} · loading", picture_size(screen.shape))
+            screen_shape = AtariEnvironment(game=game).observation_space.shape
+            window = Window(f"{_title(game)} · loading", picture_size(screen_shape))
         except NoDisplayError as reason:
             recorder = recorder or Recorder(free_path(Path(f"{game}.gif")), arguments.record_seconds)
             print(f"No window, as {reason}: the best game will be in {recorder.path}.", flush=True)

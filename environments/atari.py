@@ -104,6 +104,7 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
     """
 
     action_space: gymnasium.spaces.Discrete
+    observation_space: gymnasium.spaces.Box
 
     def __init__(
         self,

@@ -79,6 +79,15 @@ def test_a_mistake_is_one_sentence(words, message, folder):
     assert process.stdout == ""
 
 
+def test_a_mistake_leaves_the_report_of_before_as_it_was_and_begins_no_new_one(folder):
+    old, new = folder / "old.json", folder / "new.json"
+    old.write_text("precious")
+    for report_file in (old, new):
+        assert run(folder, "--policy", "none.h5", "--json", report_file).returncode == 2
+    assert old.read_text() == "precious"
+    assert not new.exists()
+
+
 def test_the_report_has_the_statistics_of_the_scores():
     result = report([1.0, 2.0, 3.0, 10.0], "breakout")
     assert (result["mean"], result["median"], result["minimum"], result["maximum"]) == (4.0, 2.5, 1.0, 10.0)
