@@ -28,7 +28,6 @@ from models.policy_file import WINDOW_LENGTH, PolicyFileError, check_writable, s
 BYTES_OF_PROGRAM = 1_200_000_000  # TensorFlow, networks, optimizer
 SAVE_INTERVAL_STEPS = 25_000
 REPORT_INTERVAL_STEPS = 500
-SPEED_TEST_SECONDS = 4
 
 
 def build_environments(config: Config) -> list[AtariEnvironment]:
@@ -178,7 +177,7 @@ def main() -> int:
         soft_wrap=True,
     )
     if config.precision == "auto" or arguments.minutes is not None:
-        config = _settle_by_measurement(config, arguments.minutes, screen)
+        config = settle_by_measurement(config, arguments.minutes, screen)
     return train(config, arguments.out, run, screen)
 
 
@@ -201,7 +200,9 @@ def _parse_arguments() -> argparse.Namespace:
 
 def _check_memory(config: Config) -> int:
     """The bytes that the training will need; refuses, before anything is allocated, what the machine does not have."""
-    per_observation = _bytes_per_observation(config.game)
+    from measurement import bytes_per_observation
+
+    per_observation = bytes_per_observation(config.game)
     needed, present = BYTES_OF_PROGRAM + int(config.memory_size * per_observation), psutil.virtual_memory().total
     if needed > present:
         raise console.UsageError(
@@ -209,26 +210,6 @@ def _check_memory(config: Config) -> int:
             f"{present / 1e9:.1f} GB; at most {max(0, int((present - BYTES_OF_PROGRAM) / per_observation)):,} fit."
         )
     return needed
-
-
-def _bytes_per_observation(game: str, steps: int = 300) -> float:
-    """What an observation takes in the replay memory, from some random play: 0.4 kB in Pong, 3 kB in Pac-Man."""
-    from memory.replay import SequentialMemory
-    from processors.atari import AtariProcessor
-
-    environment, processor, memory = (
-        AtariEnvironment(game=game),
-        AtariProcessor(),
-        SequentialMemory(steps, WINDOW_LENGTH),
-    )
-    observation, _ = environment.reset(seed=0)
-    environment.action_space.seed(0)
-    for _ in range(steps):
-        memory.append(processor.process_observation(observation), 0, 0.0, False)
-        observation, _, terminated, truncated, _ = environment.step(environment.action_space.sample())
-        if terminated or truncated:
-            observation, _ = environment.reset()
-    return 1.2 * memory.nbytes / steps  # later levels may show more than the first
 
 
 def _make_run_folder(name: str | None, game: str) -> Path:
@@ -245,49 +226,30 @@ def _make_run_folder(name: str | None, game: str) -> Path:
     return run
 
 
-def _settle_by_measurement(config: Config, minutes: float | None, screen: Console) -> Config:
+def settle_by_measurement(config: Config, minutes: float | None, screen: Console) -> Config:
     """Decides what depends on the machine: the number format and, for --minutes, the number of steps."""
-    from callbacks.monitor import SpeedTest
     from callbacks.progress import duration
+    from measurement import seconds_per_update, steps_per_second
 
     started = time.monotonic()
     trial = dataclasses.replace(config, steps=10**6, warmup_steps=1_000, memory_size=20_000)
     environments = build_environments(trial)
     precisions = ("float32", "bfloat16") if config.precision == "auto" else (config.precision,)
     agents = {name: build_agent(dataclasses.replace(trial, precision=name), environments) for name in precisions}
-    update_seconds = _seconds_per_update(agents, config.batch_size)
+    update_seconds = seconds_per_update(agents, config.batch_size)
     precision = min(update_seconds, key=update_seconds.__getitem__)
-    speed_test = SpeedTest(trial.first_update_step + 10 * trial.train_interval, SPEED_TEST_SECONDS)
-    agents[precision].fit(environments, nb_steps=10**9, callbacks=[speed_test], verbose=0)
-    if not speed_test.done:  # fit() also ends at Ctrl-C
-        raise KeyboardInterrupt
+    speed = steps_per_second(agents[precision], environments, trial.first_update_step + 10 * trial.train_interval)
     config = dataclasses.replace(config, precision=precision)
     if minutes is not None:
         seconds_left = 60 * minutes - (time.monotonic() - started)
-        config = dataclasses.replace(config, steps=int(speed_test.steps_per_second * seconds_left))
+        config = dataclasses.replace(config, steps=int(speed * seconds_left))
     updates = ", ".join(f"{1_000 * seconds:.1f} ms in {name}" for name, seconds in update_seconds.items())
     screen.print(
         f"Measured here: an update takes {updates}. {config.steps:,} steps in {precision} will take about "
-        f"{duration(config.steps / speed_test.steps_per_second)}.",
+        f"{duration(config.steps / speed)}.",
         soft_wrap=True,
     )
     return config
-
-
-def _seconds_per_update(agents: dict, batch_size: int) -> dict[str, float]:
-    """The fastest of some updates of each agent, taken in turn: other work on the machine then spoils neither."""
-    import numpy as np
-
-    states = np.random.default_rng(0).integers(256, size=(batch_size, WINDOW_LENGTH, 84, 84), dtype=np.uint8)
-    action, reward = np.zeros(batch_size, np.int32), np.zeros(batch_size, np.float32)
-    fastest = dict.fromkeys(agents, float("inf"))
-    for round_number in range(11):
-        for name, agent in agents.items():
-            started = time.perf_counter()
-            agent.learner.update(states, action, reward, states, reward)
-            if round_number:  # the first one compiles
-                fastest[name] = min(fastest[name], time.perf_counter() - started)
-    return fastest
 
 
 def _save_at_first_place(save, places: list[Path], warn) -> Path:

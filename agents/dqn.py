@@ -1,5 +1,6 @@
 """keras-rl's `DQNAgent` (Mnih et al. 2015), on Keras 3."""
 
+import warnings
 from collections.abc import Sequence
 
 import keras
@@ -8,7 +9,7 @@ import numpy as np
 from agents.learner import Learner
 from agents.player import Player
 from keras_rl import as_keras_rl_environment, clone_model, rl
-from memory.replay import Batch, SequentialMemory
+from memory.replay import FrameStacks, SequentialMemory
 from models.policy_file import fold_dueling
 
 
@@ -72,6 +73,18 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         scale = getattr(self.processor, "process_state_batch", None)
         # Only a processor that says so can become part of the compiled call; others run before it, in NumPy.
         self._preprocess_in_learner = getattr(scale, "traceable", False)
+        if self.processor is not None and not self._preprocess_in_learner:
+            warnings.warn(
+                f"{type(self.processor).__name__}.process_state_batch runs in NumPy, before every update. If it only "
+                "does arithmetic, give it the attribute traceable = True, and it becomes part of the update.",
+                stacklevel=2,
+            )
+        if not self._own_memory:
+            warnings.warn(
+                f"{type(self.memory).__module__}.{type(self.memory).__name__} builds its batches in Python; "
+                "memory.replay.SequentialMemory takes the same arguments and is many times faster and smaller.",
+                stacklevel=2,
+            )
         self.learner = Learner(
             self.model,
             self.target_model,
@@ -199,7 +212,7 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         (self.recent_action,) = self._select_actions([self._state(observation)])
         return self.recent_action
 
-    def backward(self, reward, terminal) -> list[float]:
+    def backward(self, reward, terminal) -> Sequence[float]:
         """Stores what the last action led to, and learns where an update is due; returns its metrics."""
         if self.step % self.memory_interval == 0:
             self._store(self.recent_observation, self.recent_action, reward, terminal, terminal)
@@ -249,29 +262,32 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         else:
             self.memory.append(observation, action, reward, terminal or episode_end, training=self.training)
 
-    def _learn(self) -> list[float]:
+    def _learn(self) -> Sequence[float]:
         """An update every `train_interval` steps, Q_target <- Q every `target_model_update` steps."""
-        metrics = [np.nan] * len(self.metrics_names)
+        metrics: Sequence[float] = [np.nan] * len(self.metrics_names)
         if not self.training:
             return metrics
         if self.step > self.nb_steps_warmup and self.step % self.train_interval == 0:
-            metrics = [*self.learner.update(*self._sample()).tolist(), *self.policy.metrics]
-            metrics += self.processor.metrics if self.processor is not None else []
+            others = [*self.policy.metrics, *(self.processor.metrics if self.processor is not None else [])]
+            metrics = UpdateMetrics(self.learner.update(*self._sample()), others)
         if self.target_model_update >= 1 and self.step % self.target_model_update == 0:
             self.update_target_model_hard()
         return metrics
 
-    def _sample(self) -> Batch:
+    def _sample(self) -> tuple:
+        """A batch as `Learner.update` takes it."""
         if self._own_memory:
             state0, action, reward, state1, discount = self.memory.sample_batch(self.batch_size, self.gamma)
         else:
             state0, action, reward, state1, terminal1 = zip(*self.memory.sample(self.batch_size), strict=True)
             action, reward = np.array(action, np.int32), np.array(reward, np.float32)
             discount = np.where(terminal1, 0.0, self.gamma).astype(np.float32)
-        return Batch(self._network_input(state0), action, reward, self._network_input(state1), discount)
+        return self._network_input(state0), action, reward, self._network_input(state1), discount
 
     def _network_input(self, states):
-        """States as arrays: as they are where the learner scales them, else through the processor."""
+        """States as they are where the learner scales them, else through the processor."""
+        if isinstance(states, FrameStacks):
+            return states if self._preprocess_in_learner else self.process_state_batch(np.asarray(states))
         if self._preprocess_in_learner:
             return np.asarray(states, dtype=states[0][-1].dtype)
         return self.process_state_batch(states)
@@ -296,6 +312,23 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         callback_list._set_env(as_keras_rl_environment(env))
         callback_list.set_params(params)
         return callback_list
+
+
+class UpdateMetrics(Sequence):
+    """The metrics of an update, in the order of `metrics_names`; the first look at them waits until it is done."""
+
+    def __init__(self, running, others: list[float]) -> None:
+        self._running = running
+        self._others = others
+
+    def __getitem__(self, index):
+        if self._running is not None:
+            self._values = [*np.asarray(self._running).tolist(), *self._others]
+            self._running = None
+        return self._values[index]
+
+    def __len__(self) -> int:
+        return len(self[:])
 
 
 @keras.saving.register_keras_serializable("keras_rl")

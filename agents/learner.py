@@ -1,10 +1,13 @@
 """The update of deep Q-learning, compiled into one TensorFlow call. Nothing else here knows TensorFlow."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from memory.replay import FrameStacks
 
 Preprocess = Callable[[tf.Tensor], tf.Tensor]
 
@@ -12,8 +15,9 @@ Preprocess = Callable[[tf.Tensor], tf.Tensor]
 class Learner:
     """Turns batches of transitions into gradient steps on a Q-network (Mnih et al. 2015, algorithm 1).
 
-    The memory hands over states as they are stored (uint8, for Atari): converting them happens in the compiled
-    call, where it is nearly free.
+    The memory hands over states as they are stored (uint8, for Atari): stacking and converting them happens in
+    the compiled call, where it is nearly free. An update is only started by `update`: it runs beside whatever
+    Python does next, the emulators say, and everything that reads a weight waits for it.
 
     Args:
         model: The Q-network: state -> (batch, num_actions) Q-values. Its weights are what is learned.
@@ -51,6 +55,8 @@ class Learner:
         self.soft_update = target_model_update if target_model_update < 1 else 0.0
         self.metrics = [keras.metrics.get(metric) for metric in metrics]
         optimizer.build(model.trainable_variables)
+        # From here on TensorFlow executes this thread's calls in their order, but behind its back.
+        tf.config.experimental.set_synchronous_execution(False)
         self.fused_adam = _is_plain_adam(optimizer) and not any(v.constraint for v in model.trainable_variables)
         self._compiled_q_values = tf.function(self._q_values, reduce_retracing=True)
         self._compiled_update = tf.function(self._update)
@@ -59,26 +65,32 @@ class Learner:
         """Q-values of the online network, (batch, num_actions) float32."""
         return self._compiled_q_values(states).numpy()
 
-    def update(self, state0, action, reward, state1, discount) -> np.ndarray:
-        """One gradient step on a batch.
+    def update(self, state0, action, reward, state1, discount) -> Any:
+        """Starts one gradient step on a batch.
 
         Args:
-            state0: States, (batch, ...), or a list of such for a network of several inputs.
+            state0: States, (batch, ...), or a list of such for a network of several inputs, or `FrameStacks`.
             action: (batch,) int32, taken there.
             reward: (batch,) float32, the n-step return that followed.
             state1: States after those n steps.
             discount: (batch,) float32, gamma^n, or 0 after a terminal.
 
         Returns:
-            The loss before the step, the metrics, and the mean over the batch of max Q, as float32.
+            The loss before the step, the metrics, and the mean over the batch of max Q: float32 numbers that
+            `np.asarray` waits for.
         """
-        return self._compiled_update(state0, action, reward, state1, discount).numpy()
+        return self._compiled_update(state0, action, reward, state1, discount)
 
     def _q_values(self, states):
-        return tf.cast(self.model(self.preprocess(states), training=False), tf.float32)
+        return tf.cast(self.model(self._network_input(states), training=False), tf.float32)
+
+    def _network_input(self, states):
+        if isinstance(states, FrameStacks):
+            states = tf.gather(states.frames, states.indices)  # (batch, window_length, ...)
+        return self.preprocess(states)
 
     def _update(self, state0, action, reward, state1, discount):
-        state0, state1 = self.preprocess(state0), self.preprocess(state1)
+        state0, state1 = self._network_input(state0), self._network_input(state1)
         target_q = tf.cast(self.target_model(state1, training=False), tf.float32)  # (batch, num_actions)
         if self.double_dqn:
             best_action = tf.argmax(self.model(state1, training=False), axis=-1)  # (batch,)

@@ -38,7 +38,7 @@ class TrainingMonitor(rl.callbacks.Callback):
         self.best_score = np.nan
         self.episodes = 0
         self._step = 0
-        self._metrics: list[list[float]] = []
+        self._metrics: list[Sequence[float]] = []
 
     def on_train_begin(self, logs=None) -> None:
         self._started = self._interval_started = time.monotonic()
@@ -48,8 +48,7 @@ class TrainingMonitor(rl.callbacks.Callback):
 
     def on_step_end(self, step: int, logs) -> None:
         self._step += 1
-        if not np.isnan(logs["metrics"][0]):
-            self._metrics.append(logs["metrics"])
+        self._metrics.append(logs["metrics"])  # looked at later: an update may be running still
         if self._step % self.interval == 0:
             self._report()
 
@@ -69,10 +68,11 @@ class TrainingMonitor(rl.callbacks.Callback):
 
     def _report(self) -> None:
         now = time.monotonic()
-        columns = list(np.mean(self._metrics, axis=0)) if self._metrics else [np.nan] * len(self._names)
+        updates = [metrics for metrics in self._metrics if not np.isnan(metrics[0])]
+        columns = list(np.mean(updates, axis=0)) if updates else [np.nan] * len(self._names)
         means = dict(zip(self._names, columns, strict=True))
-        if self._metrics:
-            self._epsilon = dict(zip(self._names, self._metrics[-1], strict=True)).get("mean_eps", np.nan)
+        if updates:
+            self._epsilon = dict(zip(self._names, updates[-1], strict=True)).get("mean_eps", np.nan)
         snapshot = Snapshot(
             step=self._step,
             seconds=now - self._started,
@@ -111,24 +111,3 @@ class MetricsFile:
                 csv.writer(file).writerow(row)
         except OSError as error:
             self.warn(error)
-
-
-class SpeedTest(rl.callbacks.Callback):
-    """Measures `steps_per_second` from `first_step` on, for `seconds`, then ends the training."""
-
-    def __init__(self, first_step: int, seconds: float) -> None:
-        super().__init__()
-        self.first_step = first_step
-        self.seconds = seconds
-        self.steps_per_second = np.nan
-        self.done = False
-        self._step = 0
-
-    def on_step_end(self, step: int, logs=None) -> None:
-        self._step += 1
-        if self._step == self.first_step:
-            self._started = time.monotonic()
-        elif self._step > self.first_step:
-            elapsed = time.monotonic() - self._started
-            self.steps_per_second = (self._step - self.first_step) / elapsed
-            self.model.stop_training = self.done = elapsed >= self.seconds

@@ -1,5 +1,6 @@
 """Replay memory (Lin 1992; Mnih et al. 2015): the agent's experience, from which it learns in random order."""
 
+import operator
 import sys
 from typing import NamedTuple
 
@@ -8,27 +9,43 @@ import numpy as np
 
 from keras_rl import rl
 
+LONGEST_KEY_RUN = 64
+
+
+class FrameStacks(NamedTuple):
+    """States of observations that overlap, each observation being there once: state i is `frames[indices[i]]`.
+
+    `np.asarray` makes the (batch, window_length, *observation) array of it, oldest observation first.
+    """
+
+    frames: np.ndarray  # (number, *observation)
+    indices: np.ndarray  # (batch, window_length) int32
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return np.asarray(self.frames[self.indices], dtype)
+
 
 class Batch(NamedTuple):
-    """Transitions in arrays, as the learner takes them."""
+    """Transitions, as the learner takes them."""
 
-    state0: np.ndarray  # (batch, window_length, *observation), oldest observation first
+    state0: FrameStacks
     action: np.ndarray  # (batch,) int32
     reward: np.ndarray  # (batch,) float32, r_1 + gamma r_2 + ... over at most n_step steps
-    state1: np.ndarray  # like state0, the state after those steps
+    state1: FrameStacks  # after those steps, of the same frames
     discount: np.ndarray  # (batch,) float32, what max Q(state1) counts for: gamma^steps, 0 after a terminal
 
 
 class SequentialMemory(rl.memory.SequentialMemory):
     """keras-rl's `SequentialMemory` in a fraction of its memory and time.
 
-    Single observations are kept once, compressed (LZ4) where that makes them smaller, in a ring that drops the
-    oldest; states of `window_length` observations are put together when a batch is drawn. Everything of
-    keras-rl's memory is here with the same results: `append`, `sample`, `get_recent_state`, `nb_entries`. New:
+    Single observations are kept once, in a ring that drops the oldest; states of `window_length` observations
+    are put together when a batch is drawn. An observation is compressed (LZ4) against a key frame, one before it
+    that is kept as it is: what has not moved since costs next to nothing. Everything of keras-rl's memory is here
+    with the same results: `append`, `sample`, `get_recent_state`, `nb_entries`. New:
 
     - An episode's end and a terminal state are two things. A lost life may end the return (`terminal`) while
       the game goes on (`episode_end=False`); a time limit ends the episode, but not the return.
-    - `sample_batch` gives arrays, with n-step returns (Sutton & Barto 2018, section 7.1).
+    - `sample_batch` gives what the learner takes, with n-step returns (Sutton & Barto 2018, section 7.1).
     - `num_streams` environments that are played side by side share the memory, each in a ring of its own.
 
     Args:
@@ -79,6 +96,8 @@ class SequentialMemory(rl.memory.SequentialMemory):
         self._dtype: np.dtype | None = None
         self._nbytes = 0
         self._frames: list[bytes] = [b""] * limit
+        self._keys: list[bytes | None] = [None] * limit  # what a frame is compressed against; None: it is not
+        self._writers = [_FrameWriter() for _ in range(num_streams)]
         self._actions = np.zeros(limit, np.int32)
         self._rewards = np.zeros(limit, np.float32)
         self._terminals = np.zeros(limit, np.bool_)
@@ -93,7 +112,10 @@ class SequentialMemory(rl.memory.SequentialMemory):
     def nbytes(self) -> int:
         """Bytes that the memory takes now."""
         arrays = (self._actions, self._rewards, self._terminals, self._episode_ends)
-        return sum(map(sys.getsizeof, self._frames)) + sys.getsizeof(self._frames) + sum(a.nbytes for a in arrays)
+        keys = {id(key): sys.getsizeof(key) for key in self._keys if key is not None}
+        frames = sum(sys.getsizeof(frame) for frame in self._frames if id(frame) not in keys)
+        lists = sys.getsizeof(self._frames) + sys.getsizeof(self._keys)
+        return frames + sum(keys.values()) + lists + sum(array.nbytes for array in arrays)
 
     def append(self, observation, action, reward, terminal, training=True, *, episode_end=None, stream=0) -> None:
         """Stores: in `observation`, `action` gave `reward`, and the next state was `terminal` or not.
@@ -116,7 +138,7 @@ class SequentialMemory(rl.memory.SequentialMemory):
         if not training:
             return
         slot = stream * self._capacity + int(self._counts[stream] % self._capacity)
-        self._frames[slot] = self._encode(observation)
+        self._frames[slot], self._keys[slot] = self._writers[stream].write(self._bytes(observation))
         self._actions[slot] = action
         self._rewards[slot] = reward
         self._terminals[slot] = terminal
@@ -157,7 +179,7 @@ class SequentialMemory(rl.memory.SequentialMemory):
         batch = self._gather(positions, gamma=1.0)
         return [
             rl.memory.Experience(list(s0), int(a), float(r), list(s1), d == 0.0)
-            for s0, a, r, s1, d in zip(*batch, strict=True)
+            for s0, a, r, s1, d in zip(*map(np.asarray, batch), strict=True)
         ]
 
     def get_config(self) -> dict:
@@ -165,22 +187,28 @@ class SequentialMemory(rl.memory.SequentialMemory):
         config = super().get_config()
         return {**config, "n_step": self.n_step, "num_streams": self.num_streams}
 
-    def _encode(self, observation: np.ndarray) -> bytes:
+    def _bytes(self, observation: np.ndarray) -> bytes:
         if self._dtype is None:
+            if observation.dtype.hasobject:
+                raise ValueError(f"Got an observation of dtype {observation.dtype}, expected numbers.")
             self._shape, self._dtype, self._nbytes = observation.shape, observation.dtype, observation.nbytes
         if observation.shape != self._shape or observation.dtype != self._dtype:
             raise ValueError(
                 f"Got an observation of shape {observation.shape}, {observation.dtype}; "
                 f"the first one was {self._shape}, {self._dtype}. All must be alike."
             )
-        raw = observation.tobytes()
-        packed = lz4.block.compress(raw, store_size=False)
-        return packed if len(packed) < len(raw) else raw
+        return observation.tobytes()
 
-    def _decode(self, frame: bytes) -> np.ndarray:
-        if len(frame) != self._nbytes:
-            frame = lz4.block.decompress(frame, uncompressed_size=self._nbytes)
-        return np.frombuffer(frame, self._dtype).reshape(self._shape)
+    def _read(self, slots: list[int]) -> np.ndarray:
+        """Zeros, which stand for what was before an episode, and then the observations in the slots."""
+        size, decompress, pick = self._nbytes, lz4.block.decompress, operator.itemgetter(*slots)
+        observations = np.empty((1 + len(slots), *self._shape), self._dtype)
+        observations[0] = 0
+        to, end = observations.data.cast("B"), size
+        for frame, key in zip(pick(self._frames), pick(self._keys), strict=True):
+            start, end = end, end + size
+            to[start:end] = frame if key is None else decompress(frame, size, False, key)
+        return observations
 
     # A position counts the entries kept, stream by stream, each from its oldest: [0, nb_entries).
 
@@ -225,45 +253,52 @@ class SequentialMemory(rl.memory.SequentialMemory):
         return entries > 10_000 or bool(self._is_transition(np.arange(entries)).any())
 
     def _gather(self, positions: np.ndarray, gamma: float) -> Batch:
-        reward = np.zeros(len(positions), np.float32)
-        discount = np.ones(len(positions), np.float32)
-        steps = np.zeros(len(positions), np.int64)  # summed up so far
-        going = np.ones(len(positions), np.bool_)  # neither terminal nor at the episode's end yet
-        for step in range(self.n_step):
-            slots = self._slots(positions, step)
-            reward += np.where(going, discount * self._rewards[slots], np.float32(0))
-            discount = np.where(going, discount * np.float32(gamma), discount)
-            discount = np.where(going & self._terminals[slots], np.float32(0), discount)
-            steps += going
-            going &= ~(self._terminals[slots] | self._episode_ends[slots])
-        state0, state1 = self._states(positions, steps)
-        return Batch(state0, self._actions[self._slots(positions, 0)], reward, state1, discount)
+        window, n = self.window_length, self.n_step
+        slots = self._slots(positions[:, None], np.arange(-window, n + 1))  # (batch, window + n + 1)
+        newest = slots[:, window]  # the newest observation of state0
+        episode_ends = self._episode_ends[slots]
+        terminals = self._terminals[slots[:, window:-1]]  # (batch, n), as are the next three
+        stops = terminals | episode_ends[:, window:-1]
+        going = np.ones_like(stops)
+        going[:, 1:] = ~np.logical_or.accumulate(stops[:, :-1], axis=1)
+        rewards = self._rewards[slots[:, window:-1]]
+        reward = (rewards * going) @ (gamma ** np.arange(n)).astype(np.float32)
+        steps = going.sum(axis=1)
+        discount = np.where((terminals & going).any(axis=1), 0.0, gamma**steps).astype(np.float32)
 
-    def _states(self, positions: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The states at `positions` and `steps` later; an observation that both hold is decoded once."""
-        window = self.window_length
-        state0 = np.zeros((len(positions), window, *self._shape), self._dtype)
-        state1 = np.zeros_like(state0)
-        offsets = np.arange(1 - window, self.n_step + 1)  # from the newest observation of state0
-        slots = self._slots(positions[:, None], offsets).tolist()
-        firsts = (window - 1 - self._reach_back(positions)).tolist()
-        for row, (first, shift) in enumerate(zip(firsts, steps.tolist(), strict=True)):
-            for column in range(first, window + shift):
-                frame = self._decode(self._frames[slots[row][column]])
-                if column < window:
-                    state0[row, column] = frame
-                if column >= shift:
-                    state1[row, column - shift] = frame
-        return state0, state1
-
-    def _reach_back(self, positions: np.ndarray) -> np.ndarray:
-        """How many observations before each position belong to its state, 0 to window_length - 1."""
-        if self.ignore_episode_boundaries:
-            return np.full(len(positions), self.window_length - 1)
-        reach = np.zeros(len(positions), np.int64)
-        inside = np.ones(len(positions), np.bool_)
-        for offset in range(1, self.window_length):
+        frames = self._read(slots[:, 1:].ravel().tolist())
+        row_length = window + n  # of the frames of one transition
+        rows = np.arange(1, 1 + len(positions) * row_length, dtype=np.int32).reshape(-1, row_length)
+        if not self.ignore_episode_boundaries:
             # The entry after an episode's end holds its last observation: neither belongs to the next episode.
-            inside &= ~self._episode_ends[self._slots(positions, -offset - 1)]
-            reach += inside
-        return reach
+            before = np.logical_or.accumulate(episode_ends[:, : window - 1][:, ::-1], axis=1)[:, ::-1]
+            rows[:, : window - 1][before] = 0
+        index1 = np.take_along_axis(rows, steps[:, None] + np.arange(window), axis=1)
+        return Batch(
+            FrameStacks(frames, rows[:, :window]),
+            self._actions[newest],
+            reward,
+            FrameStacks(frames, index1),
+            discount,
+        )
+
+
+class _FrameWriter:
+    """Compresses the observations of one stream, each against the newest key frame."""
+
+    def __init__(self) -> None:
+        self._key = b""
+        self._run = 0  # observations since the key frame, itself included
+        self._bytes = 0  # that they take
+
+    def write(self, raw: bytes) -> tuple[bytes, bytes | None]:
+        """The frame to keep and the key frame to read it with; None if the frame is as it was."""
+        if 0 < self._run < LONGEST_KEY_RUN:
+            packed = lz4.block.compress(raw, store_size=False, dict=self._key)
+            # A key frame is worth its bytes until an observation costs more than they did on average.
+            if len(packed) * self._run <= self._bytes and len(packed) < len(raw):
+                self._run += 1
+                self._bytes += len(packed)
+                return packed, self._key
+        self._key, self._run, self._bytes = raw, 1, len(raw)
+        return raw, None

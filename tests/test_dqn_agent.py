@@ -10,6 +10,7 @@ from agents.learner import Learner
 from keras_rl import clone_model, rl
 from memory.replay import SequentialMemory
 
+pytestmark = pytest.mark.filterwarnings("ignore:rl.memory.SequentialMemory:UserWarning")
 NUM_ACTIONS, STATE_SIZE, HIDDEN, BATCH = 3, 6, 5, 7
 
 
@@ -110,7 +111,7 @@ def test_an_update_is_the_textbook_formula(double, dueling_type, delta_clip, tar
     weights, target_weights = agent.model.get_weights(), agent.target_model.get_weights()
     x0, action, reward, x1, discount = batch = random_batch()
 
-    loss, mean_q = agent.learner.update(*batch)
+    loss, mean_q = np.asarray(agent.learner.update(*batch))
 
     reference = Reference(weights, target_weights, dueling_type)
     gradients, want_loss, want_mean_q = reference.gradients(
@@ -149,7 +150,9 @@ def test_regularisation_of_the_layers_is_part_of_the_loss():
     for regularizer in (None, keras.regularizers.L2(0.01)):
         model = keras.Sequential([keras.Input((1, STATE_SIZE)), keras.layers.Flatten()])
         model.add(keras.layers.Dense(NUM_ACTIONS, kernel_initializer="ones", kernel_regularizer=regularizer))
-        losses.append(Learner(model, clone_model(model), keras.optimizers.SGD(0.0)).update(*random_batch())[0])
+        losses.append(
+            np.asarray(Learner(model, clone_model(model), keras.optimizers.SGD(0.0)).update(*random_batch()))[0]
+        )
     assert losses[1] == pytest.approx(losses[0] + 0.01 * STATE_SIZE * NUM_ACTIONS, rel=1e-5)
 
 
@@ -186,7 +189,7 @@ def transitions_of(memory):
     batch = memory.sample_batch(2000, gamma=0.5)
     return {
         tuple(s0[-1, :2].astype(int).tolist()): (float(r), tuple(s1[-1, :2].astype(int).tolist()), float(d))
-        for s0, _, r, s1, d in zip(*batch, strict=True)
+        for s0, _, r, s1, d in zip(*map(np.asarray, batch), strict=True)
     }
 
 
@@ -220,7 +223,8 @@ def test_a_life_loss_ends_the_return_but_not_the_game(terminal_on_life_loss):
     else:
         assert (reward, discount) == (3 + 0.5 * 4 + 0.25 * 5, 0.125)
     batch = memory.sample_batch(1000, gamma=0.5)
-    after_loss = batch.state0[(batch.state0[:, -1, 1] == 4)]
+    state0 = np.asarray(batch.state0)
+    after_loss = state0[state0[:, -1, 1] == 4]
     assert np.all(after_loss[:, 0, 1] == 3), "the state reaches back over the lost life"
 
 
@@ -303,6 +307,66 @@ def test_updates_and_target_copies_come_at_their_steps():
     agent.fit(ScriptedEnvironment(), nb_steps=60, callbacks=[recorder], verbose=0)
     assert recorder.updates == list(range(24, 60, 4))
     assert copies == list(range(0, 60, 10))
+
+
+class WeightsReader(rl.callbacks.Callback):
+    """Reads what an update writes, at once after it was started."""
+
+    def __init__(self):
+        super().__init__()
+        self.norms, self.losses = [], []
+
+    def on_step_end(self, step, logs=None):
+        self.norms.append([float(np.abs(w).sum()) for w in self.model.model.get_weights()])
+        self.losses.append(logs["metrics"][0])
+
+
+def test_an_update_beside_the_emulators_gives_the_weights_of_one_that_is_waited_for():
+    weights = []
+    for callbacks in [], [WeightsReader()]:
+        keras.utils.set_random_seed(3)
+        memory = SequentialMemory(900, window_length=1, num_streams=3, rng=np.random.default_rng(0))
+        agent = agent_on(memory, compile_with="adam", nb_steps_warmup=20, train_interval=2, target_model_update=15)
+        environments = [ScriptedEnvironment(length=3 + i, first_episode=100 * i) for i in range(3)]
+        agent.fit(environments, nb_steps=200, callbacks=callbacks, verbose=0)
+        weights.append(agent.model.get_weights())
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    (reader,) = callbacks
+    updates = ~np.isnan(reader.losses)
+    changes = np.any(np.diff(reader.norms, axis=0), axis=1)
+    np.testing.assert_array_equal(changes, updates[1:])
+
+
+def test_metrics_of_an_update_are_a_sequence_like_any_other():
+    recorder = Recorder()
+    agent = agent_on(SequentialMemory(500, window_length=1), nb_steps_warmup=10)
+    agent.fit(ScriptedEnvironment(), nb_steps=30, callbacks=[recorder], verbose=0)
+    rows = [logs["metrics"] for logs in recorder.logs]
+    assert np.array(rows).shape == (30, 2)
+    assert list(rows[-1]) == [rows[-1][0], rows[-1][1]] == rows[-1][:]
+    assert len(rows[-1]) == 2 and all(isinstance(value, float) for value in rows[-1])
+
+
+def test_what_cannot_take_the_fast_path_is_said_and_works():
+    class Halver(rl.core.Processor):
+        def process_state_batch(self, batch):
+            return np.asarray(batch) / 2
+
+    agent = DQNAgent(
+        model=q_network(),
+        nb_actions=NUM_ACTIONS,
+        memory=rl.memory.SequentialMemory(500, window_length=1),
+        processor=Halver(),
+        nb_steps_warmup=10,
+    )
+    with pytest.warns(UserWarning) as warnings:
+        agent.compile("sgd")
+    assert [str(warning.message).split()[0] for warning in warnings] == [
+        "Halver.process_state_batch",
+        "rl.memory.SequentialMemory",
+    ]
+    agent.fit(ScriptedEnvironment(), nb_steps=30, verbose=0)
 
 
 def test_training_logs_name_every_metric():

@@ -112,7 +112,7 @@ def test_n_step_transitions_are_those_of_a_naive_oracle(n_step, num_streams, lim
         oracle.update(NaiveMemory(episodes, 4, n_step, gamma=0.9).transitions)
     batch = memory.sample_batch(3000, gamma=0.9)
     seen = set()
-    for state0, action, reward, state1, discount in zip(*batch, strict=True):
+    for state0, action, reward, state1, discount in zip(*map(np.asarray, batch), strict=True):
         number = int(state0[-1, 0])
         want0, want_action, want_reward, want1, want_discount = oracle[number]
         seen.add(number)
@@ -130,41 +130,70 @@ def test_every_transition_is_drawn_equally_often():
     memory = SequentialMemory(64, window_length=1, rng=np.random.default_rng(0))
     for number in range(40):
         memory.append(observation(number), 0, 0.0, False)
-    drawn = memory.sample_batch(38_000, gamma=0.9).state0[:, 0, 0]
+    drawn = np.asarray(memory.sample_batch(38_000, gamma=0.9).state0)[:, 0, 0]
     counts = np.bincount(drawn, minlength=40)
     assert counts[0] == counts[39] == 0
     assert np.all(np.abs(counts[1:39] - 1000) < 5 * np.sqrt(1000))
 
 
-def test_frames_come_back_bit_for_bit_whether_they_compress_or_not():
-    rng = np.random.default_rng(1)
-    frames = [
-        rng.integers(256, size=(84, 84), dtype=np.uint8) if i % 2 else np.full((84, 84), i, np.uint8) for i in range(20)
-    ]
-    memory = SequentialMemory(30, window_length=2)
+def noise(rng, shape=(84, 84)):
+    return rng.integers(256, size=shape, dtype=np.uint8)
+
+
+def still_frames(rng, number):
+    """A background of noise that stays, on which a small sprite moves."""
+    frames = np.tile(noise(rng), (number, 1, 1))
+    for i, frame in enumerate(frames):
+        frame[40:44, i % 80 : i % 80 + 4] = 255
+    return list(frames)
+
+
+HISTORIES = {
+    "noise": lambda rng: [noise(rng) for _ in range(200)],
+    "still": lambda rng: still_frames(rng, 200),
+    "cuts": lambda rng: [frame for _ in range(20) for frame in still_frames(rng, 10)],
+    "noise and blank": lambda rng: [noise(rng) if i % 2 else np.full((84, 84), i, np.uint8) for i in range(200)],
+    "large": lambda rng: list(np.tile(noise(rng, (250, 160, 3)), (200, 1, 1, 1))),  # more than LZ4's window
+    "float": lambda rng: list(np.tile(rng.normal(size=(84, 84)), (200, 1, 1))),
+}
+
+
+@pytest.mark.parametrize("history", HISTORIES)
+@pytest.mark.parametrize("limit", [300, 90], ids=["room", "wrapped"])
+def test_frames_come_back_bit_for_bit_whether_they_compress_or_not(history, limit):
+    frames = HISTORIES[history](np.random.default_rng(1))
+    memory = SequentialMemory(limit, window_length=2)
     for frame in frames:
         memory.append(frame, 0, 0.0, False)
-    for index, experience in enumerate(memory.sample(17, range(2, 19)), start=2):
-        assert experience.state0[-1].dtype == np.uint8
-        np.testing.assert_array_equal(experience.state0, frames[index - 1 : index + 1])
-        np.testing.assert_array_equal(experience.state1, frames[index : index + 2])
+    kept = frames[-limit:]
+    places = range(2, len(kept) - 1)
+    for index, experience in zip(places, memory.sample(len(places), places), strict=True):
+        assert experience.state0[-1].dtype == kept[0].dtype
+        np.testing.assert_array_equal(experience.state0, kept[index - 1 : index + 1])
+        np.testing.assert_array_equal(experience.state1, kept[index : index + 2])
 
 
-def test_a_frame_that_does_not_compress_takes_no_more_than_itself():
-    memory = SequentialMemory(10, window_length=1)
-    frame = np.random.default_rng(2).integers(256, size=(84, 84), dtype=np.uint8)
-    memory.append(frame, 0, 0.0, False)
-    memory.append(np.zeros((84, 84), np.uint8), 0, 0.0, False)
-    assert [len(memory._frames[i]) for i in range(2)] == [84 * 84, pytest.approx(50, abs=40)]
+def test_its_size_is_never_more_than_the_frames_and_a_hundred_bytes_each():
+    for history in HISTORIES:
+        frames = HISTORIES[history](np.random.default_rng(2))
+        memory = SequentialMemory(200, window_length=1)
+        for frame in frames:
+            memory.append(frame, 0, 0.0, False)
+        assert memory.nbytes <= sum(frame.nbytes + 100 for frame in frames), history
 
 
-def test_its_size_is_known_and_grows_with_what_is_stored():
-    memory = SequentialMemory(100, window_length=1)
+def test_what_stands_still_is_kept_once():
+    memory = SequentialMemory(200, window_length=1)
     empty = memory.nbytes
-    frame = np.random.default_rng(2).integers(256, size=(84, 84), dtype=np.uint8)
-    for _ in range(50):
+    for frame in still_frames(np.random.default_rng(2), 200):
         memory.append(frame, 0, 0.0, False)
-    assert memory.nbytes - empty == 50 * 84 * 84
+    key_frames = 4 * (84 * 84 + 33)  # of 64 frames each
+    assert key_frames < memory.nbytes - empty < key_frames + 200 * 100
+
+
+def test_observations_that_are_not_numbers_are_refused():
+    with pytest.raises(ValueError, match="expected numbers"):
+        SequentialMemory(10, window_length=1).append(np.array([None]), 0, 0.0, False)
 
 
 def test_nothing_is_stored_when_not_training():
@@ -183,7 +212,7 @@ def test_the_same_generator_draws_the_same_batches():
         batches.append([memory.sample_batch(8, gamma=0.9) for _ in range(5)])
     for first, second in zip(*batches, strict=True):
         for a, b in zip(first, second, strict=True):
-            np.testing.assert_array_equal(a, b)
+            np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
 
 def test_np_random_seed_makes_the_default_generator_repeatable():
@@ -202,7 +231,7 @@ def test_an_empty_memory_says_that_it_needs_a_longer_warm_up():
         memory.sample_batch(1, gamma=0.9)
     memory.append(observation(7), 0, 0.0, False)
     np.testing.assert_array_equal(
-        memory.sample_batch(1, gamma=0.9).state0[0], [observation(number) for number in (1, 2, 3, 4)]
+        np.asarray(memory.sample_batch(1, gamma=0.9).state0)[0], [observation(number) for number in (1, 2, 3, 4)]
     )
 
 

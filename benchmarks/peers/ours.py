@@ -1,0 +1,45 @@
+"""This repository's training, put together by its own train.py: the default path or the stock one.
+
+The settings are a preset of config.py. Changed for the measurement: `warmup_steps`, and exploration at its final
+rate from the start.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from measuring import WARMUP_STEPS, Stopwatch, parser, report
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from rich.console import Console
+
+import train
+from config import PRESETS, Config
+
+PACKAGES = ("tensorflow", "keras", "keras-rl2", "numpy", "gymnasium", "ale-py", "pillow")
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--preset", choices=PRESETS, default="default")
+    given = arguments.parse_args()
+    config = Config(**PRESETS[given.preset][1])
+    config = dataclasses.replace(config, warmup_steps=WARMUP_STEPS, epsilon_start=config.epsilon_end)
+    if config.precision == "auto":
+        config = train.settle_by_measurement(config, None, Console(stderr=True))
+    environments = train.build_environments(config)
+    dqn = train.build_agent(config, environments)
+
+    from keras_rl import rl
+
+    class Ticker(rl.callbacks.Callback):
+        def on_step_end(self, step: int, logs=None) -> None:
+            stopwatch.tick()
+
+    stopwatch = Stopwatch(given.steps)
+    dqn.fit(environments, nb_steps=stopwatch.total_steps, callbacks=[Ticker()], verbose=0)
+    report(stopwatch, PACKAGES, dataclasses.asdict(config))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Stable-Baselines3's DQN with the Atari hyper-parameters of RL Baselines3 Zoo.
+
+With `--environments 8` it takes the shape of this repository's default instead: eight games, and a batch of 64 every
+8 agent steps. Changed for the measurement: `learning_starts`, and exploration at its final rate from the start.
+"""
+
+import ale_py
+import gymnasium
+from measuring import WARMUP_STEPS, Stopwatch, parser, report
+from stable_baselines3 import DQN
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_atari_env
+from stable_baselines3.common.vec_env import VecFrameStack
+
+PACKAGES = ("stable-baselines3", "torch", "numpy", "gymnasium", "ale-py", "opencv-python-headless")
+
+
+class Ticker(BaseCallback):
+    """Ticks after every step of all environments."""
+
+    def __init__(self, stopwatch: Stopwatch, num_environments: int) -> None:
+        super().__init__()
+        self.stopwatch, self.num_environments = stopwatch, num_environments
+
+    def _on_step(self) -> bool:
+        self.stopwatch.tick(self.num_environments)
+        return True
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--environments", type=int, choices=(1, 8), default=1)
+    given = arguments.parse_args()
+    settings = {
+        "buffer_size": 100_000,
+        "learning_rate": 1e-4,
+        "batch_size": 32 if given.environments == 1 else 64,
+        "learning_starts": WARMUP_STEPS,
+        "target_update_interval": 1_000,
+        "train_freq": 4 if given.environments == 1 else 1,  # steps of all environments
+        "gradient_steps": 1,
+        "exploration_initial_eps": 0.01,
+        "exploration_final_eps": 0.01,
+    }
+    gymnasium.register_envs(ale_py)
+    # NoFrameskip-v4: no sticky actions; SB3's AtariWrapper skips the frames.
+    environments = VecFrameStack(make_atari_env("BreakoutNoFrameskip-v4", given.environments, seed=0), 4)
+    stopwatch = Stopwatch(given.steps)
+    model = DQN("CnnPolicy", environments, seed=0, device="cpu", **settings)
+    model.learn(stopwatch.total_steps, callback=Ticker(stopwatch, given.environments))
+    report(stopwatch, PACKAGES, {**settings, "num_environments": given.environments, "precision": "float32"})
+
+
+if __name__ == "__main__":
+    main()
