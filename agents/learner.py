@@ -79,6 +79,9 @@ class Learner:
             The loss before the step, the metrics, and the mean over the batch of max Q: float32 numbers that
             `np.asarray` waits for.
         """
+        if isinstance(state0, FrameStacks):  # of the same frames as state1
+            frames = _tensor(state0.frames)
+            state0, state1 = state0._replace(frames=frames), state1._replace(frames=frames)
         return self._compiled_update(state0, action, reward, state1, discount)
 
     def _q_values(self, states):
@@ -135,6 +138,13 @@ class Learner:
                 grad=gradient,
             )
         adam.iterations.assign_add(1)
+
+
+def _tensor(array: np.ndarray) -> tf.Tensor:
+    """The array as a tensor, which takes it over without a copy if it lies as tensors do."""
+    if array.ctypes.data % 64 == 0 and array.flags.writeable and array.flags.c_contiguous:
+        return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+    return tf.constant(array)
 
 
 def huber(error, delta_clip: float):

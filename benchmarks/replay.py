@@ -106,7 +106,7 @@ def measure(name: str, size: int, recording: Path) -> str:
     )
 
 
-def growth(sizes: tuple[int, int] = (50_000, 1_000_000), steps: int = 2_000, rounds: int = 7) -> str:
+def growth(sizes: tuple[int, int] = (50_000, 1_000_000), steps: int = 400, rounds: int = 30) -> str:
     """Trains beside memories of two sizes, full, in turn: agent steps per second with each, and the ratio."""
     import train
     from config import Config
@@ -132,9 +132,16 @@ def growth(sizes: tuple[int, int] = (50_000, 1_000_000), steps: int = 2_000, rou
             started = time.perf_counter()
             dqn.fit(environments, nb_steps=steps, verbose=0)
             speeds[size].append(steps / (time.perf_counter() - started))
-    ratios = np.array(speeds[sizes[0]]) / np.array(speeds[sizes[1]])
-    medians = ", ".join(f"{np.median(speeds[size]):.0f} steps/s at {size:,} frames" for size in sizes)
-    return f"{medians}; a step costs {np.median(ratios):.3f} times as much ({min(ratios):.3f} to {max(ratios):.3f})."
+    small, large = (np.array(speeds[size]) for size in sizes)
+    ratio = np.median(small) / np.median(large)
+    # What chance does to it: the same of resampled rounds.
+    rng = np.random.default_rng(0)
+    drawn = [rng.integers(rounds, size=rounds) for _ in range(2_000)]
+    low, high = np.percentile([np.median(small[i]) / np.median(large[i]) for i in drawn], [2.5, 97.5])
+    return (
+        f"{np.median(small):.0f} steps/s at {sizes[0]:,} frames, {np.median(large):.0f} at {sizes[1]:,}: a step costs "
+        f"{ratio:.3f} times as much (95% interval {low:.3f} to {high:.3f}, {rounds} rounds of {steps} steps in turn)."
+    )
 
 
 if __name__ == "__main__":

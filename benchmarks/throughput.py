@@ -151,9 +151,22 @@ def table(results: dict[str, list[Result]]) -> str:
     rates = " and ".join(f"{rate / 1e9:,.0f} GFLOP/s in {name}" for name, rate in peak.items())
     others = max(r["cores_used_by_others"] for rs in results.values() for r in rs)
     suspect = f" Other programs used up to {others:.1f} cores meanwhile." if others > SUSPECT_CORES else ""
+    shares = "".join("\n" + update_share(name, results[name]) for name in speeds if name.startswith("ours"))
     return "\n".join(lines) + (
-        f"\n\nThe roofline: this machine multiplies matrices at {rates}; "
+        f"\n{shares}\n\nThe roofline: this machine multiplies matrices at {rates}; "
         f"an agent step takes {flops / 1e6:,.0f} million floating-point operations.{suspect}"
+    )
+
+
+def update_share(name: str, results: list[Result]) -> str:
+    """How much of a training step the update takes, and how much of the update the drawing of its batch."""
+    update, sample = (
+        statistics.median(r["settings"][key] for r in results) for key in ("update_seconds", "sample_seconds")
+    )
+    interval = statistics.median(r["settings"]["train_interval"] * r["seconds"] / r["steps"] for r in results)
+    return (
+        f"{name}: an update alone takes {1e3 * update:.1f} ms, {100 * update / interval:.0f}% of the time from one to "
+        f"the next; drawing its batch takes {1e3 * sample:.2f} ms, {100 * sample / update:.1f}% of the update's time."
     )
 
 

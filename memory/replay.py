@@ -1,5 +1,6 @@
 """Replay memory (Lin 1992; Mnih et al. 2015): the agent's experience, from which it learns in random order."""
 
+import math
 import operator
 import sys
 from typing import NamedTuple
@@ -202,7 +203,7 @@ class SequentialMemory(rl.memory.SequentialMemory):
     def _read(self, slots: list[int]) -> np.ndarray:
         """Zeros, which stand for what was before an episode, and then the observations in the slots."""
         size, decompress, pick = self._nbytes, lz4.block.decompress, operator.itemgetter(*slots)
-        observations = np.empty((1 + len(slots), *self._shape), self._dtype)
+        observations = _aligned_empty((1 + len(slots), *self._shape), self._dtype)
         observations[0] = 0
         to, end = observations.data.cast("B"), size
         for frame, key in zip(pick(self._frames), pick(self._keys), strict=True):
@@ -281,6 +282,14 @@ class SequentialMemory(rl.memory.SequentialMemory):
             FrameStacks(frames, index1),
             discount,
         )
+
+
+def _aligned_empty(shape: tuple[int, ...], dtype) -> np.ndarray:
+    """Like `np.empty`, at an address that a tensor may have, so that nobody needs to copy the array to make one."""
+    size = math.prod(shape) * dtype.itemsize
+    raw = np.empty(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size].view(dtype).reshape(shape)
 
 
 class _FrameWriter:

@@ -5,12 +5,15 @@ rate from the start.
 """
 
 import dataclasses
+import statistics
 import sys
+import time
 from pathlib import Path
 
 from measuring import WARMUP_STEPS, Stopwatch, parser, report
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+import numpy as np
 from rich.console import Console
 
 import train
@@ -38,7 +41,20 @@ def main() -> None:
 
     stopwatch = Stopwatch(given.steps)
     dqn.fit(environments, nb_steps=stopwatch.total_steps, callbacks=[Ticker()], verbose=0)
-    report(stopwatch, PACKAGES, dataclasses.asdict(config))
+    sampling, updating = [], []
+    for _ in range(50):
+        started = time.perf_counter()
+        batch = dqn._sample()
+        sampled = time.perf_counter()
+        np.asarray(dqn.learner.update(*batch))
+        sampling.append(sampled - started)
+        updating.append(time.perf_counter() - sampled)
+    settings = {
+        **dataclasses.asdict(config),
+        "sample_seconds": statistics.median(sampling),
+        "update_seconds": statistics.median(updating),
+    }
+    report(stopwatch, PACKAGES, settings)
 
 
 if __name__ == "__main__":
