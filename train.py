@@ -3,11 +3,13 @@
     python train.py                              Breakout, 1,000,000 agent steps
     python train.py --game pong --minutes 30     another game, as far as it gets in half an hour
     python train.py --preset keras-rl            keras-rl's own example, setting for setting
+    python train.py --resume                     go on with the newest run, exactly where it stopped
 
 Ctrl-C finishes the step, saves and ends.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import datetime
 import importlib.metadata
@@ -15,19 +17,23 @@ import json
 import signal
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import filelock
 import psutil
 from rich.console import Console
 
 import console
+import files
 from config import Config, add_options, config_from
 from environments.atari import AtariEnvironment, UnknownGameError, canonical_game
 from models.policy_file import WINDOW_LENGTH, PolicyFileError, check_writable, save_policy
 
 BYTES_OF_PROGRAM = 1_200_000_000  # TensorFlow, networks, optimizer
-SAVE_INTERVAL_STEPS = 25_000
+SAVE_INTERVAL_STEPS = 25_000  # of the policy and of the checkpoint
 REPORT_INTERVAL_STEPS = 500
+NEWEST = "the newest"
 
 
 def build_environments(config: Config) -> list[AtariEnvironment]:
@@ -95,24 +101,51 @@ def build_agent(config: Config, environments: list[AtariEnvironment]):
     return dqn
 
 
-def train(config: Config, out: Path, run: Path, screen: Console) -> int:
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A training in its folder: what was asked for, and how far it is to go."""
+
+    folder: Path
+    config: Config
+    out: Path
+    steps: int  # agent steps to train; more than the config's if a resumed training was given more
+
+    def write(self) -> None:
+        """Writes config.json, from which `--resume` reads it."""
+        facts = {**dataclasses.asdict(self.config), "out": str(self.out), "train_until_step": self.steps}
+        files.write(self.folder / "config.json", (json.dumps(facts, indent=2) + "\n").encode())
+
+
+def train(run: Run, screen: Console) -> int:
     """Trains, shows how it goes, saves. Returns the exit status."""
+    from callbacks.checkpoint import Checkpointer, CheckpointError
     from callbacks.monitor import MetricsFile, TrainingMonitor
     from callbacks.progress import ProgressDisplay, duration
     from callbacks.saving import PolicySaver
 
-    def warn(error: Exception) -> None:
-        screen.print(f"Not saved this time, the training goes on: {error}", soft_wrap=True)
+    config, out = run.config, run.out
 
-    try:
-        (run / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
-        metrics_file = MetricsFile(run / "metrics.csv", warn)
-    except OSError as error:
-        raise console.UsageError(f"{run} cannot be written ({error.strerror}); make room there.") from error
+    def warn(error: Exception) -> None:
+        if isinstance(error, CheckpointError):
+            screen.print(f"Going on from the checkpoint before: {error}.", soft_wrap=True)
+        else:
+            screen.print(f"Not saved this time, the training goes on: {error}", soft_wrap=True)
+
     environments = build_environments(config)
     dqn = build_agent(config, environments)
-    display = ProgressDisplay(config.steps, screen)
-    monitor = TrainingMonitor(REPORT_INTERVAL_STEPS, [display, metrics_file])
+    monitor = TrainingMonitor(REPORT_INTERVAL_STEPS)
+    checkpointer = Checkpointer(run.folder / "checkpoint", SAVE_INTERVAL_STEPS, {"monitor": monitor}, warn)
+    try:
+        start = checkpointer.restore(dqn) or 0
+    except CheckpointError as error:
+        raise console.UsageError(f"{run.folder} cannot be resumed: {error}.") from error
+    try:
+        run.write()
+        metrics_file = MetricsFile(run.folder / "metrics.csv", warn, monitor.reported_step)
+    except OSError as error:
+        raise console.UsageError(f"{run.folder} cannot be written ({error.strerror}); make room there.") from error
+    display = ProgressDisplay(run.steps, screen)
+    monitor.listeners = [display, metrics_file]
 
     def save(path: Path = out) -> None:
         facts = {
@@ -121,12 +154,11 @@ def train(config: Config, out: Path, run: Path, screen: Console) -> int:
             "steps": dqn.step,
             "seed": config.seed,
             "sticky": config.sticky,
-            "run": run.name,
+            "run": run.folder.name,
             "training_score": monitor.mean_score,
             "training_score_protocol": f"mean raw score of the last {len(monitor.scores)} training games",
             "config": dataclasses.asdict(config),
             "versions": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "ale-py")},
-            "saved": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         }
         aside = save_policy(path, dqn.plain_weights(), facts)
         if aside:
@@ -143,18 +175,21 @@ def train(config: Config, out: Path, run: Path, screen: Console) -> int:
     with display:
         dqn.fit(
             environments,
-            nb_steps=config.steps,
-            callbacks=[monitor, PolicySaver(save, SAVE_INTERVAL_STEPS, warn)],
+            nb_steps=run.steps,
+            callbacks=[checkpointer, monitor, PolicySaver(save, SAVE_INTERVAL_STEPS, warn)],
             verbose=0,
         )
     seconds = time.monotonic() - started
-    stopped = dqn.step < config.steps
+    stopped = dqn.step < run.steps
     screen.print(
-        f"{'Stopped after' if stopped else 'Done:'} {dqn.step:,} steps in {duration(seconds)}, "
-        f"{dqn.step / seconds:,.0f} steps/s. The numbers are in {run / 'metrics.csv'}.",
+        f"{'Stopped after' if stopped else 'Done:'} {dqn.step:,} steps, {dqn.step - start:,} of them in the last "
+        f"{duration(seconds)}, {(dqn.step - start) / seconds:,.0f} steps/s. "
+        f"The numbers are in {run.folder / 'metrics.csv'}.",
         soft_wrap=True,
     )
-    saved = _save_at_first_place(save, [out, run / "policy.h5", Path(tempfile.gettempdir(), "policy.h5")], warn)
+    if stopped:
+        screen.print(f"Go on with it: python train.py --resume {run.folder}", soft_wrap=True)
+    saved = _save_at_first_place(save, [out, run.folder / "policy.h5", Path(tempfile.gettempdir(), "policy.h5")], warn)
     option = "" if saved == Path("policy.h5") else f" --policy {saved}"
     screen.print(f"The policy is in {saved}. Watch it play: python play.py{option}", soft_wrap=True)
     return console.STOPPED if stopped else console.DONE
@@ -163,28 +198,35 @@ def train(config: Config, out: Path, run: Path, screen: Console) -> int:
 def main() -> int:
     """Checks everything that can be checked before an hour has passed, then trains."""
     arguments = _parse_arguments()
-    config = config_from(arguments)
-    config = dataclasses.replace(config, game=canonical_game(config.game))
-    check_writable(arguments.out)
+    run = _resumed_run(arguments) if arguments.resume else _new_run(arguments)
+    check_writable(run.out)
     console.start_keras()
-    bytes_needed = _check_memory(config)
-    run = _make_run_folder(arguments.run, config.game)
-    screen = Console(highlight=False)
-    length = f"{config.steps:,} agent steps" if arguments.minutes is None else f"{arguments.minutes:g} minutes"
-    screen.print(
-        f"Training {config.game} for {length} into {arguments.out}, numbers into {run}. "
-        f"It will need up to {bytes_needed / 1e9:.1f} GB of memory.",
-        soft_wrap=True,
-    )
-    if config.precision == "auto" or arguments.minutes is not None:
-        config = settle_by_measurement(config, arguments.minutes, screen)
-    return train(config, arguments.out, run, screen)
+    bytes_needed = _check_memory(run.config)
+    with _sole_owner(run.folder, new=not arguments.resume):
+        screen = Console(highlight=False)
+        length = f"{run.steps:,} agent steps" if arguments.minutes is None else f"{arguments.minutes:g} minutes"
+        screen.print(
+            f"{'Going on with' if arguments.resume else 'Training'} {run.config.game} for {length} into {run.out}, "
+            f"numbers into {run.folder}. It will need up to {bytes_needed / 1e9:.1f} GB of memory.",
+            soft_wrap=True,
+        )
+        if run.config.precision == "auto" or arguments.minutes is not None:
+            config = settle_by_measurement(run.config, arguments.minutes, screen)
+            run = dataclasses.replace(run, config=config, steps=config.steps)
+        return train(run, screen)
 
 
 def _parse_arguments() -> argparse.Namespace:
     parser = console.ArgumentParser(__doc__)
-    parser.add_argument("--out", type=Path, default=Path("policy.h5"), metavar="FILE", help="(default: policy.h5)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="(default: policy.h5)")
     parser.add_argument("--run", metavar="NAME", help="name of this run's folder in runs/ (default: game and time)")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=NEWEST,
+        metavar="runs/NAME",
+        help="go on with a run that was stopped or killed, or with --steps that is done (default: the newest)",
+    )
     parser.add_argument(
         "--minutes",
         type=console.number(float, 1, 100_000),
@@ -196,6 +238,66 @@ def _parse_arguments() -> argparse.Namespace:
     if arguments.minutes is not None and arguments.steps is not None:
         raise console.UsageError("--steps and --minutes both say how long to train; give one of them.")
     return arguments
+
+
+def _new_run(arguments: argparse.Namespace) -> Run:
+    config = config_from(arguments)
+    config = dataclasses.replace(config, game=canonical_game(config.game))
+    name = arguments.run or f"{config.game}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    if Path(name).name != name:
+        raise console.UsageError(f"--run is {name!r}; give a plain name, it becomes a folder in runs/.")
+    return Run(Path("runs", name), config, arguments.out or Path("policy.h5"), config.steps)
+
+
+def _resumed_run(arguments: argparse.Namespace) -> Run:
+    """The run that --resume names, with what may be changed about it."""
+    folder = Path(arguments.resume)
+    if arguments.resume == NEWEST:
+        runs = sorted(Path("runs").glob("*/config.json"), key=lambda path: path.stat().st_mtime)
+        if not runs:
+            raise console.UsageError("There is no run in runs/ to resume; start one with python train.py.")
+        folder = runs[-1].parent
+    try:
+        facts = json.loads((folder / "config.json").read_text())
+        out, steps = Path(facts.pop("out")), int(facts.pop("train_until_step"))
+        config = Config(**facts)
+    except OSError as error:
+        raise console.UsageError(
+            f"--resume is {folder}, and {folder / 'config.json'} cannot be read ({error.strerror}); "
+            "give the folder of a run, such as runs/NAME."
+        ) from error
+    except (ValueError, TypeError, KeyError, AttributeError, console.UsageError) as error:
+        raise console.UsageError(f"{folder / 'config.json'} is not one that train.py wrote ({error}).") from error
+    for name in ("run", "minutes", *(["preset"] if arguments.preset != "default" else [])):
+        if getattr(arguments, name) is not None:
+            raise console.UsageError(f"--{name} does not go with --resume; leave it out, or start a new run.")
+    for field in dataclasses.fields(Config):
+        given, was = getattr(arguments, field.name), getattr(config, field.name)
+        if field.name != "steps" and given is not None and given != was:
+            option = "--" + field.name.replace("_", "-")
+            raise console.UsageError(f"{option} was {was} when {folder} began and cannot change; leave it out.")
+    if arguments.steps is not None and arguments.steps < steps:
+        raise console.UsageError(f"--steps is {arguments.steps:,}, but {folder} goes to {steps:,}; give more, or none.")
+    return Run(folder, config, arguments.out or out, arguments.steps or steps)
+
+
+@contextlib.contextmanager
+def _sole_owner(folder: Path, new: bool) -> Iterator[None]:
+    """Makes the folder of a new run, and keeps other processes out of it, until this one ends in whatever way."""
+    try:
+        folder.mkdir(parents=True, exist_ok=not new)
+        lock = filelock.FileLock(folder / "lock")
+        lock.acquire(timeout=0)
+    except FileExistsError:
+        raise console.UsageError(
+            f"There is a run in {folder} already; give another name with --run, or go on with it with --resume."
+        ) from None
+    except filelock.Timeout:
+        raise console.UsageError(f"Another process is training in {folder}; wait for it, or stop it.") from None
+    except OSError as error:
+        raise console.UsageError(f"{folder} cannot be made ({error.strerror}); start from another folder.") from None
+    with lock:
+        yield
 
 
 def _check_memory(config: Config) -> int:
@@ -210,20 +312,6 @@ def _check_memory(config: Config) -> int:
             f"{present / 1e9:.1f} GB; at most {max(0, int((present - BYTES_OF_PROGRAM) / per_observation)):,} fit."
         )
     return needed
-
-
-def _make_run_folder(name: str | None, game: str) -> Path:
-    name = name or f"{game}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    if Path(name).name != name:
-        raise console.UsageError(f"--run is {name!r}; give a plain name, it becomes a folder in runs/.")
-    run = Path("runs", name)
-    try:
-        run.mkdir(parents=True)
-    except FileExistsError:
-        raise console.UsageError(f"There is a run in {run} already; give another name with --run.") from None
-    except OSError as error:
-        raise console.UsageError(f"{run} cannot be made ({error.strerror}); start from another folder.") from None
-    return run
 
 
 def settle_by_measurement(config: Config, minutes: float | None, screen: Console) -> Config:

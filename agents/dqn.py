@@ -1,7 +1,10 @@
 """keras-rl's `DQNAgent` (Mnih et al. 2015), on Keras 3."""
 
+import random
 import warnings
+from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -59,6 +62,10 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         self.terminal_on_life_loss = terminal_on_life_loss
         self.stop_training = False
         self._own_memory = isinstance(self.memory, SequentialMemory)
+        self._players: list[Player] = []
+        self._chosen: deque[tuple[Player, int]] = deque()  # actions not yet taken, the next one first
+        self._episodes = 0  # begun so far
+        self._saved_play: dict[str, Any] | None = None  # by set_state, for the next fit
         if terminal_on_life_loss and not self._own_memory:
             raise ValueError("terminal_on_life_loss needs memory.replay.SequentialMemory, not keras-rl's own.")
 
@@ -118,7 +125,8 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         """Trains for `nb_steps` agent steps, counted over all environments. Arguments as in keras-rl.
 
         `env` may be a list of environments, as many as the memory has streams. Ctrl-C ends the training, as
-        does a callback that sets `self.model.stop_training`; the `History` is returned all the same. Episodes
+        does whoever sets `stop_training`, before or meanwhile; the `History` is returned all the same. After
+        `set_state` it goes on from there, and `nb_steps` counts the steps before as well. Episodes
         are reported with their `episode_reward`, as learned from, and their `episode_score`, as the
         environment gave it.
         """
@@ -129,18 +137,19 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
             callbacks.append(rl.callbacks.TrainEpisodeLogger())
         callbacks = self._callback_list(env, callbacks, visualize, {"nb_steps": nb_steps})
         start = (action_repetition, nb_max_start_steps, start_step_policy, nb_max_episode_steps)
-        players = self._players(env, callbacks, *start)
+        self._begin(env, callbacks, *start)
         self.training = True
-        self.step = 0
         self._on_train_begin()
         callbacks.on_train_begin()
+        self._resume(callbacks)
         did_abort = False
         try:
-            self._play(players, callbacks, nb_steps=nb_steps)
+            self._play(callbacks, nb_steps=nb_steps)
         except KeyboardInterrupt:
             did_abort = True
         callbacks.on_train_end(logs={"did_abort": did_abort})
         self._on_train_end()
+        self.stop_training = False
         return self.history
 
     def test(
@@ -159,52 +168,53 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         callbacks = list(callbacks or []) + ([rl.callbacks.TestLogger()] if verbose else [])
         callbacks = self._callback_list(env, callbacks, visualize, {"nb_episodes": nb_episodes})
         start = (action_repetition, nb_max_start_steps, start_step_policy, nb_max_episode_steps)
-        players = self._players(env, callbacks, *start)
+        self._begin(env, callbacks, *start)
         self.training = False
-        self.step = 0
         self._on_test_begin()
         callbacks.on_train_begin()
-        self._play(players, callbacks, nb_episodes=nb_episodes)
+        self._play(callbacks, nb_episodes=nb_episodes)
         callbacks.on_train_end()
         self._on_test_end()
+        self.stop_training = False
         return self.history
 
-    def _play(self, players: list[Player], callbacks, *, nb_steps=np.inf, nb_episodes=np.inf) -> None:
+    def _play(self, callbacks, *, nb_steps=np.inf, nb_episodes=np.inf) -> None:
         """The loop: act, step, store, learn, sync, report. Ends after either number, or when told to stop."""
-        self.stop_training = False
-        episodes = 0
-        while players and self.step < nb_steps and not self.stop_training:
-            for player in players:
-                if player.observation is None and episodes < nb_episodes:
-                    self.reset_states()
-                    player.begin_episode(episodes)
-                    episodes += 1
-            players = [player for player in players if player.observation is not None]
-            actions = self._select_actions([self._state(p.observation, p.stream) for p in players])
-            for player, action in zip(players, actions, strict=True):
-                if self.step >= nb_steps or self.stop_training:
+        while self.step < nb_steps and not self.stop_training:
+            if not self._chosen:  # all environments have taken their step: choose the next ones, together
+                for player in self._players:
+                    if player.observation is None and self._episodes < nb_episodes:
+                        self.reset_states()
+                        player.begin_episode(self._episodes)
+                        self._episodes += 1
+                playing = [player for player in self._players if player.observation is not None]
+                actions = self._select_actions([self._state(p.observation, p.stream) for p in playing])
+                self._chosen.extend(zip(playing, actions, strict=True))
+                if not playing:
                     break
-                observation = player.observation
-                callbacks.on_step_begin(player.episode_step)
-                step = player.step(action)
-                terminal = step.terminated or (self.terminal_on_life_loss and step.life_lost)
-                if self.step % self.memory_interval == 0 or step.episode_end:
-                    self._store(observation, action, step.reward, terminal, step.episode_end, player.stream)
-                metrics = self._learn()
-                logs = {
-                    "action": action,
-                    "observation": player.observation,
-                    "reward": step.reward,
-                    "metrics": metrics,
-                    "episode": player.episode,
-                    "info": step.info,
-                }
-                callbacks.on_step_end(player.episode_step - 1, logs)
-                self.step += 1
-                if step.episode_end:
-                    # The memory's last word on an episode is the observation it ended with.
-                    self._store(player.observation, 0, 0.0, False, False, player.stream)
-                    player.end_episode(nb_steps=self.step if self.training else player.episode_step)
+            player, action = self._chosen[0]
+            observation = player.observation
+            callbacks.on_step_begin(player.episode_step)
+            self._chosen.popleft()
+            step = player.step(action)
+            terminal = step.terminated or (self.terminal_on_life_loss and step.life_lost)
+            if self.step % self.memory_interval == 0 or step.episode_end:
+                self._store(observation, action, step.reward, terminal, step.episode_end, player.stream)
+            metrics = self._learn()
+            logs = {
+                "action": action,
+                "observation": player.observation,
+                "reward": step.reward,
+                "metrics": metrics,
+                "episode": player.episode,
+                "info": step.info,
+            }
+            callbacks.on_step_end(player.episode_step - 1, logs)
+            self.step += 1
+            if step.episode_end:
+                # The memory's last word on an episode is the observation it ended with.
+                self._store(player.observation, 0, 0.0, False, False, player.stream)
+                player.end_episode(nb_steps=self.step if self.training else player.episode_step)
 
     def forward(self, observation) -> int:
         """The action for `observation`, chosen by the policy. With `backward`, a step of keras-rl's own loop."""
@@ -240,6 +250,56 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         if self.enable_dueling_network:
             kernel, bias = fold_dueling(kernel, bias, self.dueling_type)
         return [*body, kernel, bias]
+
+    def get_state(self) -> dict[str, Any]:
+        """All that decides how `fit` goes on, but for the memory's entries, see `SequentialMemory.get_entries`.
+
+        To be called between two steps: after `fit`, or in a callback's `on_step_begin`.
+
+        Returns:
+            A dict of what JSON holds, arrays and bytes.
+
+        Raises:
+            TypeError: If the memory or an environment cannot tell its state.
+        """
+        if not self._own_memory:
+            raise TypeError("Only memory.replay.SequentialMemory can be saved and resumed, not keras-rl's own.")
+        play = self._saved_play or {
+            "step": self.step,
+            "episodes": self._episodes,
+            "players": [player.get_state() for player in self._players],
+            "chosen": [[player.stream, action] for player, action in self._chosen],
+            "random": get_random_state(),
+        }
+        networks = {name: [keras.ops.convert_to_numpy(v) for v in vs] for name, vs in self._variables().items()}
+        return {**networks, "memory": self.memory.get_state(), "play": play}
+
+    def set_state(self, state: dict[str, Any], entries: Sequence[dict] = ()) -> None:
+        """Goes back to where `get_state` was called; the next `fit` goes on from there, to the same end.
+
+        Args:
+            state: What `get_state` returned, of an agent built and compiled in the same way.
+            entries: What the memory's `get_entries` returned meanwhile, oldest first.
+
+        Raises:
+            TypeError, ValueError, KeyError: If the state is not one of such an agent.
+        """
+        for name, variables in self._variables().items():
+            if [np.shape(value) for value in state[name]] != [tuple(v.shape) for v in variables]:
+                raise ValueError(f"the {name} has arrays of other shapes")
+            for variable, value in zip(variables, state[name], strict=True):
+                variable.assign(value)
+        self.memory.set_state(state["memory"], entries)
+        self._saved_play = state["play"]
+        self.step = self._saved_play["step"]
+
+    def _variables(self) -> dict[str, list]:
+        optimizer = self.learner.optimizer
+        return {
+            "model": self.model.variables,
+            "target_model": self.target_model.variables,
+            "optimizer": optimizer.variables,
+        }
 
     def _state(self, observation, stream: int = 0) -> list:
         """The last observations of a stream, oldest first, `observation` being the newest."""
@@ -292,7 +352,7 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
             return np.asarray(states, dtype=states[0][-1].dtype)
         return self.process_state_batch(states)
 
-    def _players(self, env, callbacks, *start) -> list[Player]:
+    def _begin(self, env, callbacks, *start) -> None:
         if not self.compiled:
             raise RuntimeError("The agent is not compiled yet; call compile() before fit() or test().")
         environments = list(env) if isinstance(env, (list, tuple)) else [env]
@@ -302,7 +362,27 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
                 f"{len(environments)} environments were given, but the memory has {streams} stream(s); use "
                 f"memory.replay.SequentialMemory(..., num_streams={len(environments)})."
             )
-        return [Player(e, stream, self.processor, callbacks, *start) for stream, e in enumerate(environments)]
+        self._players = [Player(e, stream, self.processor, callbacks, *start) for stream, e in enumerate(environments)]
+        self._chosen.clear()
+        self._episodes = 0
+        self.step = 0
+
+    def _resume(self, callbacks) -> None:
+        """Puts environments, generators and counters where `set_state` says."""
+        saved, self._saved_play = self._saved_play, None
+        if saved is None:
+            return
+        if len(saved["players"]) != len(self._players):
+            raise ValueError(
+                f"The state is of {len(saved['players'])} environments, but fit() got {len(self._players)}."
+            )
+        self.step, self._episodes = saved["step"], saved["episodes"]
+        for player, state in zip(self._players, saved["players"], strict=True):
+            player.set_state(state)
+            if player.observation is not None:
+                callbacks.on_episode_begin(player.episode)
+        self._chosen.extend((self._players[index], action) for index, action in saved["chosen"])
+        set_random_state(saved["random"])
 
     def _callback_list(self, env, callbacks: list, visualize: bool, params: dict):
         self.history = keras.callbacks.History()
@@ -329,6 +409,19 @@ class UpdateMetrics(Sequence):
 
     def __len__(self) -> int:
         return len(self[:])
+
+
+def get_random_state() -> dict[str, Any]:
+    """The state of Python's and NumPy's global generators; keras-rl's policies draw from the latter."""
+    version, words, gauss = random.getstate()
+    return {"python": [version, list(words), gauss], "numpy": np.random.get_state(legacy=False)}
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Puts them back to where `get_random_state` was called."""
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+    np.random.set_state(state["numpy"])
 
 
 @keras.saving.register_keras_serializable("keras_rl")

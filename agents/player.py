@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_rl import as_keras_rl_environment
+from keras_rl import KerasRLEnvironment, as_keras_rl_environment
+
+COUNTERS = ("observation", "episode", "episode_step", "episode_reward", "episode_score")
 
 
 class Step(NamedTuple):
@@ -58,6 +60,8 @@ class Player:
         self.start_step_policy = start_step_policy
         self.nb_max_episode_steps = nb_max_episode_steps or np.inf
         self.observation: Any = None  # None between episodes
+        self.episode = self.episode_step = 0
+        self.episode_reward = self.episode_score = 0.0
 
     def begin_episode(self, episode: int) -> None:
         """Resets the environment and takes the random start steps."""
@@ -108,6 +112,29 @@ class Player:
         }
         self.observation = None
         self.callbacks.on_episode_end(self.episode, logs)
+
+    def get_state(self) -> dict[str, Any]:
+        """Where the game and its counters are.
+
+        Raises:
+            TypeError: If the environment cannot tell.
+        """
+        return {"environment": self._stateful_environment().get_state(), **{n: getattr(self, n) for n in COUNTERS}}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes back to where `get_state` was called."""
+        self._stateful_environment().set_state(state["environment"])
+        for name in COUNTERS:
+            setattr(self, name, state[name])
+
+    def _stateful_environment(self):
+        env = self.env.env if isinstance(self.env, KerasRLEnvironment) else self.env
+        if not (hasattr(env, "get_state") and hasattr(env, "set_state")):
+            raise TypeError(
+                f"{type(env).__name__} has no get_state() and set_state(), so a training on it cannot be resumed; "
+                "environments.atari.AtariEnvironment shows what they have to do."
+            )
+        return env
 
     def _reset(self):
         observation = deepcopy(self.env.reset())

@@ -6,9 +6,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+import files
 from keras_rl import rl
 
 
@@ -37,20 +39,19 @@ class TrainingMonitor(rl.callbacks.Callback):
         self.scores: deque[float] = deque(maxlen=100)
         self.best_score = np.nan
         self.episodes = 0
-        self._step = 0
-        self._metrics: list[Sequence[float]] = []
+        self._metrics: list[Sequence[float]] = []  # of the interval so far
+        self.reported_step = 0
+        self._epsilon = np.nan
+        self._seconds_before = 0.0  # of the sessions before, if the training was resumed
 
     def on_train_begin(self, logs=None) -> None:
         self._started = self._interval_started = time.monotonic()
         self._names = self.model.metrics_names
-        self._interval_step = 0
-        self._epsilon = np.nan
 
     def on_step_end(self, step: int, logs) -> None:
-        self._step += 1
         self._metrics.append(logs["metrics"])  # looked at later: an update may be running still
-        if self._step % self.interval == 0:
-            self._report()
+        if (self.model.step + 1) % self.interval == 0:
+            self._report(self.model.step + 1)
 
     def on_episode_end(self, episode: int, logs) -> None:
         self.episodes += 1
@@ -58,15 +59,34 @@ class TrainingMonitor(rl.callbacks.Callback):
         self.best_score = np.fmax(self.best_score, logs["episode_score"])
 
     def on_train_end(self, logs=None) -> None:
-        if self._step > self._interval_step:
-            self._report()
+        if self.model.step > self.reported_step:
+            self._report(self.model.step)
+
+    def get_state(self) -> dict[str, Any]:
+        """What the next reports depend on, of JSON values."""
+        return {
+            "scores": list(self.scores),
+            "best_score": float(self.best_score),
+            "episodes": self.episodes,
+            "metrics": [list(metrics) for metrics in self._metrics],
+            "reported_step": self.reported_step,
+            "epsilon": float(self._epsilon),
+            "seconds": self._seconds_before + time.monotonic() - self._started,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes on where `get_state` was called."""
+        self.scores.extend(state["scores"])
+        self.best_score, self.episodes = state["best_score"], state["episodes"]
+        self._metrics, self.reported_step = state["metrics"], state["reported_step"]
+        self._epsilon, self._seconds_before = state["epsilon"], state["seconds"]
 
     @property
     def mean_score(self) -> float:
         """Mean raw score of the last 100 games, NaN before the first has ended."""
         return float(np.mean(self.scores)) if self.scores else np.nan
 
-    def _report(self) -> None:
+    def _report(self, step: int) -> None:
         now = time.monotonic()
         updates = [metrics for metrics in self._metrics if not np.isnan(metrics[0])]
         columns = list(np.mean(updates, axis=0)) if updates else [np.nan] * len(self._names)
@@ -74,9 +94,9 @@ class TrainingMonitor(rl.callbacks.Callback):
         if updates:
             self._epsilon = dict(zip(self._names, updates[-1], strict=True)).get("mean_eps", np.nan)
         snapshot = Snapshot(
-            step=self._step,
-            seconds=now - self._started,
-            steps_per_second=(self._step - self._interval_step) / max(now - self._interval_started, 1e-9),
+            step=step,
+            seconds=self._seconds_before + now - self._started,
+            steps_per_second=(step - self.reported_step) / max(now - self._interval_started, 1e-9),
             episodes=self.episodes,
             score=self.mean_score,
             best_score=float(self.best_score),
@@ -84,7 +104,7 @@ class TrainingMonitor(rl.callbacks.Callback):
             loss=float(means["loss"]),
             mean_q=float(means["mean_q"]),
         )
-        self._interval_started, self._interval_step, self._metrics = now, self._step, []
+        self._interval_started, self.reported_step, self._metrics = now, step, []
         for listener in self.listeners:
             listener(snapshot)
 
@@ -94,15 +114,25 @@ class MetricsFile:
 
     Where that fails later on, it calls `warn(error)` and leaves the line out: a full disk must not end a training.
 
+    Args:
+        path: The file. It keeps its lines up to `step`, when a training is resumed.
+        warn: See above.
+        step: Agent steps of the last snapshot before.
+
     Raises:
         OSError: If the file cannot be begun.
     """
 
-    def __init__(self, path: Path, warn: Callable[[Exception], None]) -> None:
+    def __init__(self, path: Path, warn: Callable[[Exception], None], step: int = 0) -> None:
         self.path = path
         self.warn = warn
-        with open(path, "w", newline="") as file:
-            csv.writer(file).writerow(field.name for field in fields(Snapshot))
+        lines = [",".join(field.name for field in fields(Snapshot))]
+        if step and path.exists():
+            for line in path.read_text().splitlines()[1:]:
+                number = line.split(",")[0]
+                if number.isdecimal() and int(number) <= step:
+                    lines.append(line)
+        files.write(path, "".join(f"{line}\r\n" for line in lines).encode())  # the line ends of the csv module
 
     def __call__(self, snapshot: Snapshot) -> None:
         row = [f"{value:.6g}" if isinstance(value, float) else value for value in astuple(snapshot)]

@@ -16,11 +16,9 @@ class PolicySaver(rl.callbacks.Callback):
         self.save = save
         self.interval = interval
         self.warn = warn
-        self._step = 0
 
     def on_step_end(self, step: int, logs=None) -> None:
-        self._step += 1
-        if self._step % self.interval == 0:
+        if (self.model.step + 1) % self.interval == 0:
             try:
                 self.save()
             except (OSError, ValueError) as error:

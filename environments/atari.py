@@ -237,6 +237,7 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
             "console": self._console,
             "frames": bytes(self._frames),
             "random": self.np_random.bit_generator.state,
+            "random_actions": self.action_space.np_random.bit_generator.state,
             "playing": self._playing,
             "num_steps": self._num_steps,
             "score": self._score,
@@ -263,6 +264,7 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
             for action in self._frames:
                 self._ale.act(action)
         self.np_random.bit_generator.state = state["random"]
+        self.action_space.np_random.bit_generator.state = state["random_actions"]
         self._playing = state["playing"]
         self._lives = self._ale.lives()
         self._num_steps = state["num_steps"]

@@ -1,9 +1,12 @@
 """Replay memory (Lin 1992; Mnih et al. 2015): the agent's experience, from which it learns in random order."""
 
+import dataclasses
+import itertools
 import math
 import operator
 import sys
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import lz4.block
 import numpy as np
@@ -11,6 +14,8 @@ import numpy as np
 from keras_rl import rl
 
 LONGEST_KEY_RUN = 64
+LARGEST_OBSERVATION = 2**26  # bytes that a saved one may have
+COLUMNS = ("actions", "rewards", "terminals", "episode_ends")
 
 
 class FrameStacks(NamedTuple):
@@ -183,6 +188,123 @@ class SequentialMemory(rl.memory.SequentialMemory):
             for s0, a, r, s1, d in zip(*map(np.asarray, batch), strict=True)
         ]
 
+    @property
+    def counts(self) -> np.ndarray:
+        """Number of entries ever appended, (num_streams,) int64."""
+        return self._counts.copy()
+
+    @property
+    def capacity(self) -> int:
+        """Number of entries that one stream keeps."""
+        return self._capacity
+
+    def get_entries(self, since: np.ndarray | None = None) -> dict[str, Any]:
+        """The entries appended since `counts` was `since` that are still kept, for `set_state`: arrays.
+
+        Args:
+            since: (num_streams,) int64. Default: all entries.
+        """
+        starts = np.maximum(self._counts - self._capacity, 0 if since is None else since)
+        slots = self._slots_between(starts, self._counts)
+        frames, keys = [self._frames[slot] for slot in slots], [self._keys[slot] for slot in slots]
+        key_frames = list({id(key): key for key in keys if key is not None}.values())
+        place = {id(key): index for index, key in enumerate(key_frames)}
+        data = [b"" if id(frame) in place else frame for frame in frames]
+        return {
+            "starts": starts,
+            "ends": self.counts,
+            "key_frames": b"".join(key_frames),
+            "data": b"".join(data),
+            "lengths": np.array([len(each) for each in data], np.int32),  # 0: the frame is the key frame itself
+            "keys": np.array(
+                [place.get(id(frame if key is None else key), -1) for frame, key in zip(frames, keys, strict=True)],
+                np.int32,
+            ),
+            **{name: getattr(self, f"_{name}")[slots] for name in COLUMNS},
+        }
+
+    def get_state(self) -> dict[str, Any]:
+        """What the memory knows besides its entries: what JSON holds, arrays and bytes."""
+        return {
+            "counts": self.counts,
+            "random": self.rng.bit_generator.state,
+            "shape": list(self._shape),
+            "dtype": self._dtype and self._dtype.str,
+            "recent": [
+                [list(recent.recent_observations), [bool(end) for end in recent.recent_terminals]]
+                for recent in self._recent
+            ],
+            "writers": [dataclasses.asdict(writer) for writer in self._writers],
+        }
+
+    def set_state(self, state: dict[str, Any], entries: Sequence[dict[str, Any]]) -> None:
+        """Goes back to where `get_state` was called.
+
+        Args:
+            state: What it returned, of a memory with the same arguments.
+            entries: What `get_entries` returned up to then: everything that was still kept, oldest first.
+
+        Raises:
+            ValueError: If the state is not one of such a memory, or entries are missing.
+        """
+        counts = state["counts"]
+        if counts.shape != self._counts.shape or counts.dtype != np.int64 or counts.min() < 0:
+            raise ValueError(f"the memory has {self.num_streams} stream(s), the state {counts.size}")
+        if state["dtype"] is not None:
+            self._shape, self._dtype = tuple(state["shape"]), np.dtype(state["dtype"])
+            self._nbytes = math.prod(self._shape) * self._dtype.itemsize
+            if self._dtype.hasobject or not 0 <= self._nbytes <= LARGEST_OBSERVATION:
+                raise ValueError(f"the memory holds observations of shape {self._shape}, {self._dtype}")
+        oldest, self._counts = np.maximum(counts - self._capacity, 0), np.zeros_like(counts)
+        for part in entries:
+            if np.any(part["starts"] > np.maximum(self._counts, oldest)) or np.any(part["ends"] > counts):
+                raise ValueError("entries of the replay memory are missing")
+            self._put(part)
+        if np.any(self._counts != counts):
+            raise ValueError("entries of the replay memory are missing")
+        self.rng.bit_generator.state = state["random"]
+        for recent, (observations, ends) in zip(self._recent, state["recent"], strict=True):
+            recent.recent_observations.clear()
+            recent.recent_observations.extend(observations)
+            recent.recent_terminals.clear()
+            recent.recent_terminals.extend(ends)
+        self._writers = [_FrameWriter(**writer) for writer in state["writers"]]
+        if len(self._writers) != self.num_streams:
+            raise ValueError(f"the memory has {self.num_streams} stream(s), the state {len(self._writers)}")
+
+    def _put(self, part: dict[str, Any]) -> None:
+        """Puts back what `get_entries` returned, and reads every frame once, to be sure."""
+        starts, ends, lengths, keys = part["starts"], part["ends"], part["lengths"], part["keys"]
+        if np.any(starts < 0) or np.any(ends < starts) or np.any(ends - starts > self._capacity):
+            raise ValueError("the replay memory is of another size")
+        slots = self._slots_between(starts, ends)
+        columns = [part[name] for name in COLUMNS]
+        sizes = {len(slots), len(lengths), len(keys), *map(len, columns)}
+        key_frames = _cut(part["key_frames"], [self._nbytes] * (len(part["key_frames"]) // max(1, self._nbytes)))
+        data = _cut(part["data"], lengths.tolist())
+        if len(sizes) > 1 or np.any(keys >= len(key_frames)) or np.any(keys < np.where(lengths == 0, 0, -1)):
+            raise ValueError("entries of the replay memory do not fit together")
+        for slot, frame, key in zip(slots.tolist(), data, keys.tolist(), strict=True):
+            if not frame:
+                self._frames[slot], self._keys[slot] = key_frames[key], None
+                continue
+            self._frames[slot], self._keys[slot] = frame, None if key < 0 else key_frames[key]
+            raw = frame if key < 0 else lz4.block.decompress(frame, self._nbytes, False, key_frames[key])
+            if len(raw) != self._nbytes:
+                raise ValueError("an observation in the replay memory is incomplete")
+        for name, column in zip(COLUMNS, columns, strict=True):
+            getattr(self, f"_{name}")[slots] = column
+        self._counts = ends.copy()
+
+    def _slots_between(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """Where the entries from `starts` to `ends`, counted from the first ever, lie; stream by stream."""
+        return np.concatenate(
+            [
+                stream * self._capacity + np.arange(start, end) % self._capacity
+                for stream, (start, end) in enumerate(zip(starts, ends, strict=True))
+            ]
+        )
+
     def get_config(self) -> dict:
         """keras-rl's description of the memory, with the new arguments."""
         config = super().get_config()
@@ -292,22 +414,30 @@ def _aligned_empty(shape: tuple[int, ...], dtype) -> np.ndarray:
     return raw[start : start + size].view(dtype).reshape(shape)
 
 
+def _cut(data: bytes, lengths: list[int]) -> list[bytes]:
+    """The pieces of `data` that have these lengths."""
+    if sum(lengths) != len(data) or min(lengths, default=0) < 0:
+        raise ValueError("observations in the replay memory are incomplete")
+    ends = itertools.accumulate(lengths)
+    return [data[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+
+
+@dataclasses.dataclass
 class _FrameWriter:
     """Compresses the observations of one stream, each against the newest key frame."""
 
-    def __init__(self) -> None:
-        self._key = b""
-        self._run = 0  # observations since the key frame, itself included
-        self._bytes = 0  # that they take
+    key: bytes = b""
+    run: int = 0  # observations since the key frame, itself included
+    bytes_of_run: int = 0  # that they take
 
     def write(self, raw: bytes) -> tuple[bytes, bytes | None]:
         """The frame to keep and the key frame to read it with; None if the frame is as it was."""
-        if 0 < self._run < LONGEST_KEY_RUN:
-            packed = lz4.block.compress(raw, store_size=False, dict=self._key)
+        if 0 < self.run < LONGEST_KEY_RUN:
+            packed = lz4.block.compress(raw, store_size=False, dict=self.key)
             # A key frame is worth its bytes until an observation costs more than they did on average.
-            if len(packed) * self._run <= self._bytes and len(packed) < len(raw):
-                self._run += 1
-                self._bytes += len(packed)
-                return packed, self._key
-        self._key, self._run, self._bytes = raw, 1, len(raw)
+            if len(packed) * self.run <= self.bytes_of_run and len(packed) < len(raw):
+                self.run += 1
+                self.bytes_of_run += len(packed)
+                return packed, self.key
+        self.key, self.run, self.bytes_of_run = raw, 1, len(raw)
         return raw, None

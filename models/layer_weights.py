@@ -14,15 +14,16 @@ import io
 import math
 import os
 import re
-import secrets
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
+
+import files
 
 if TYPE_CHECKING:
     import keras
@@ -201,31 +202,19 @@ def reading(path: str | os.PathLike[str], *, max_bytes: int, expected: str) -> I
 
 @contextmanager
 def replacing(path: str | os.PathLike[str], data: bytes) -> Iterator[None]:
-    """Replaces the file at `path` by `data`, whole or not at all; a symbolic link is followed.
-
-    `data` is on disk beside `path` before the block runs, and takes its place when the block has ended. If
-    anything fails, the old file stays as it is and the new one is removed.
+    """Like `files.replacing`.
 
     Raises:
         PolicyFileError: the file system refused.
     """
-    path = Path(os.path.realpath(path))
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        yield
-        os.replace(temporary, path)
+        with files.replacing(path, data):
+            yield
     except OSError as error:
         raise PolicyFileError(
-            f"{path} cannot be written ({error.strerror or error}), and what was there is unchanged; "
-            "make room or give permission, or name another place."
+            f"{Path(os.path.realpath(path))} cannot be written ({error.strerror or error}), and what was there is "
+            "unchanged; make room or give permission, or name another place."
         ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def _layer_variables(model: keras.Model) -> list[tuple[str, list[Any]]]:

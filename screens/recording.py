@@ -3,16 +3,16 @@
 import io
 import itertools
 import os
-import secrets
 import struct
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import GifImagePlugin, Image, ImageChops
 
+import files
 from screens.picture import FRAMES_PER_SECOND
 
 # Browsers slow a GIF down that shows more than 50 pictures a second, and its delays are hundredths of a second.
@@ -80,7 +80,8 @@ class Recorder:
         if not film.seconds:
             return None
         data = film.to_gif() if self.path.suffix.lower() == ".gif" else film.to_webp()
-        _replace(self.path, data)
+        with _refusals_in_words(self.path):
+            files.write(self.path, data)
         part = f"its first {film.seconds:.0f} s" if film.is_cut else f"{film.seconds:.0f} s"
         size = f"{len(data) / 1e6:.1f} MB" if len(data) >= 1e6 else f"{len(data) / 1e3:.0f} kB"
         return f"Game {film.number} is in {self.path}: {part} at real speed, {size}."
@@ -218,22 +219,6 @@ def _check_writable(path: Path) -> None:
         raise RecordingError(problem)
     with _refusals_in_words(path), tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(path))):
         pass
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Puts `data` into the file at `path`, whole or not at all; a symbolic link is followed."""
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    with _refusals_in_words(path):
-        try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        finally:
-            with suppress(OSError):
-                temporary.unlink()
 
 
 @contextmanager

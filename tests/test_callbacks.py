@@ -17,6 +17,7 @@ from callbacks.saving import PolicySaver
 class Agent:
     metrics_names = ("loss", "mean_q", "mean_eps")
     stop_training = False
+    step = 0
 
 
 def run(callback, steps, updates_from=0, scores=()):
@@ -24,11 +25,13 @@ def run(callback, steps, updates_from=0, scores=()):
     callback.set_model(Agent())
     callback.on_train_begin()
     for step in range(steps):
+        callback.model.step = step
         metrics = [step, 2 * step, 0.5] if step >= updates_from else [np.nan] * 3
         callback.on_step_end(step, {"metrics": metrics})
         for at, score in scores:
             if at == step:
                 callback.on_episode_end(0, {"episode_score": score})
+    callback.model.step = steps
     callback.on_train_end()
 
 
