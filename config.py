@@ -64,7 +64,9 @@ class Config:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value, about = getattr(self, field.name), field.metadata
+            value, about, kind = getattr(self, field.name), field.metadata, type(field.default)
+            if type(value) is not kind and not (kind is float and type(value) is int):
+                raise UsageError(f"{_flag(field)} is {value!r}; it has to be of type {kind.__name__}.")
             if about["choices"] and value not in about["choices"]:
                 raise UsageError(f"{_flag(field)} is {value}; it is one of {', '.join(about['choices'])}.")
             # `not (...)` refuses NaN as well

@@ -41,6 +41,7 @@ def build_environments(config: Config) -> list[AtariEnvironment]:
     environments = [AtariEnvironment(game=config.game, sticky=config.sticky) for _ in range(config.num_environments)]
     for index, environment in enumerate(environments):
         environment.reset(seed=1_000 * config.seed + index)
+        environment.action_space.seed(1_000 * config.seed + index)
     return environments
 
 
@@ -139,6 +140,8 @@ def train(run: Run, screen: Console) -> int:
         start = checkpointer.restore(dqn) or 0
     except CheckpointError as error:
         raise console.UsageError(f"{run.folder} cannot be resumed: {error}.") from error
+    if start >= run.steps:
+        raise console.UsageError(f"{run.folder} has done its {start:,} steps; give a larger number with --steps.")
     try:
         run.write()
         metrics_file = MetricsFile(run.folder / "metrics.csv", warn, monitor.reported_step)

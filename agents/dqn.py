@@ -3,7 +3,7 @@
 import random
 import warnings
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -271,10 +271,10 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
             "chosen": [[player.stream, action] for player, action in self._chosen],
             "random": get_random_state(),
         }
-        networks = {name: [keras.ops.convert_to_numpy(v) for v in vs] for name, vs in self._variables().items()}
+        networks = {name: [v.numpy() for v in vs] for name, vs in self._variables().items()}
         return {**networks, "memory": self.memory.get_state(), "play": play}
 
-    def set_state(self, state: dict[str, Any], entries: Sequence[dict] = ()) -> None:
+    def set_state(self, state: dict[str, Any], entries: Iterable[dict] = ()) -> None:
         """Goes back to where `get_state` was called; the next `fit` goes on from there, to the same end.
 
         Args:

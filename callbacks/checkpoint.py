@@ -126,7 +126,7 @@ class Checkpointer(rl.callbacks.Callback):
     def _restore(self, agent, path: Path) -> None:
         manifest = _manifest(path)
         state = self._read(manifest["state"])
-        agent.set_state(state["agent"], [self._read(file) for file in manifest["replay"]])
+        agent.set_state(state["agent"], (self._read(file) for file in manifest["replay"]))
         for name, extra in self.extras.items():
             extra.set_state(state[name])
         self._replay_files, self._saved_counts = manifest["replay"], agent.memory.counts

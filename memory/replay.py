@@ -5,7 +5,7 @@ import itertools
 import math
 import operator
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import lz4.block
@@ -237,7 +237,7 @@ class SequentialMemory(rl.memory.SequentialMemory):
             "writers": [dataclasses.asdict(writer) for writer in self._writers],
         }
 
-    def set_state(self, state: dict[str, Any], entries: Sequence[dict[str, Any]]) -> None:
+    def set_state(self, state: dict[str, Any], entries: Iterable[dict[str, Any]]) -> None:
         """Goes back to where `get_state` was called.
 
         Args:

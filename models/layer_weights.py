@@ -11,9 +11,11 @@ no longer writes it. Nothing in a file is executed, and nothing outside it is op
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import os
 import re
+import struct
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +37,9 @@ BACKEND = "tensorflow"
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MAX_TEXT_BYTES = 2**20
+_MAX_TEXTS = 2**16  # of variable length
+_MAX_SAME_NAMES = 2**10
+_MAX_SEARCHED_BYTES = 2**34  # some seconds
 _EXPECTED_WEIGHTS = "expected weights of a model with these layers; build that model, or name another file"
 # What h5py, NumPy and Keras raise on files that are damaged or foreign, as fuzzing showed.
 _READ_ERRORS = (OSError, ValueError, TypeError, LookupError, RuntimeError, ArithmeticError, MemoryError)
@@ -87,7 +92,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
     max_bytes = 2**26 + 32 * sum(math.prod(variable.shape) for variable in model.weights)
     with reading(path, max_bytes=max_bytes, expected=_EXPECTED_WEIGHTS) as file:
         if _is_native(file):
-            _load_native(model, Path(path))
+            _load_native(model, Path(path), file)
             return
         stored = stored_layers(file)
         if len(stored) != len(layers):
@@ -167,17 +172,18 @@ def read_texts(owner: h5py.Group, name: str, *, max_count: int = 1) -> list[str]
     attribute = owner.attrs.get_id(name)
     if 0 in attribute.shape:  # Keras writes an empty list of names as an array of no floats
         return []
-    is_text = h5py.check_string_dtype(attribute.dtype) is not None
+    text_type = h5py.check_string_dtype(attribute.dtype)
     is_short = math.prod(attribute.shape) <= max_count and attribute.get_storage_size() <= _MAX_TEXT_BYTES
-    if not (is_text and is_short):
+    if text_type is None or not is_short:
         raise PolicyFileError(f"holds something else than {max_count} or fewer texts in {name!r}")
-    texts = [
-        text.decode("utf-8") if isinstance(text, bytes) else str(text)
-        for text in np.ravel(np.asarray(owner.attrs[name], dtype=object))
-    ]
-    if sum(map(len, texts)) > _MAX_TEXT_BYTES:
+    if text_type.length is None:
+        image = owner.file.id.get_access_plist().get_fileobj_driver()  # what `reading` opened
+        stored = image.variable_texts(name, attribute.shape)
+    else:
+        stored = [bytes(text) for text in np.ravel(owner.attrs[name])]
+    if sum(map(len, stored)) > _MAX_TEXT_BYTES:
         raise PolicyFileError(f"holds more than {_MAX_TEXT_BYTES} characters in {name!r}")
-    return texts
+    return [text.decode("utf-8") for text in stored]
 
 
 @contextmanager
@@ -190,9 +196,7 @@ def reading(path: str | os.PathLike[str], *, max_bytes: int, expected: str) -> I
     """
     path = Path(path)
     try:
-        data = _read_bytes(path, max_bytes)
-        _check_text_heaps(data)
-        with h5py.File(io.BytesIO(data), "r") as file:
+        with h5py.File(_Image(_read_bytes(path, max_bytes)), "r") as file:
             yield file
     except PolicyFileError as found:
         raise PolicyFileError(f"{path} {found}; {expected}.") from found.__cause__
@@ -270,28 +274,80 @@ def _read_bytes(path: Path, max_bytes: int) -> bytes:
     return data
 
 
-def _check_text_heaps(data: bytes) -> None:
-    """Walks through every heap of variable-length texts as HDF5 does, which loops forever in a broken one.
+class _Image(io.BytesIO):
+    """An HDF5 file in memory, with a reader of its texts of variable length.
+
+    HDF5 loops forever in a broken heap of such texts, and allocates whatever length a text claims to have, up to
+    4 GiB. So the heaps are checked before it opens the file, and it is never asked for a text in them.
 
     A heap is "GCOL", version 1, its size, then objects: index, references, size, content padded to 8 bytes.
     """
 
-    def number(start: int, length: int) -> int:
-        return int.from_bytes(data[start : start + length], "little")
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._data = data
+        self._objects: dict[tuple[int, int], bytes] = {}  # (address of the heap, index) -> content
+        self._num_searches = 0
+        if (data[13:15] if data[8:9] < b"\2" else data[9:11]) != b"\x08\x08":  # bytes in an address and in a size
+            raise PolicyFileError("is damaged or cut short")
+        end = 0
+        for heap in re.finditer(rb"GCOL\x01", data):
+            start, end, last_end = heap.start() + 16, heap.start() + self._number(heap.start() + 8, 8), end
+            intact = heap.start() >= last_end
+            while intact and start + 16 <= end:
+                index, size = self._number(start, 2), self._number(start + 8, 8)  # index 0: free space at the end
+                step = 16 + (size + 7) // 8 * 8 if index else size
+                intact = 16 <= step <= end - start and (index == 0 or size <= _MAX_TEXT_BYTES)
+                if index:
+                    self._objects[heap.start(), index] = data[start + 16 : start + 16 + min(size, step)]
+                start += step
+            if not intact or len(self._objects) > _MAX_TEXTS:
+                raise PolicyFileError(f"is damaged or cut short, or holds a text above {_MAX_TEXT_BYTES} bytes")
 
-    if (data[13:15] if data[8:9] < b"\2" else data[9:11]) != b"\x08\x08":
-        raise PolicyFileError("is damaged or cut short")
-    end = 0
-    for heap in re.finditer(rb"GCOL\x01", data):
-        start, end, last_end = heap.start() + 16, heap.start() + number(heap.start() + 8, 8), end
-        intact = heap.start() >= last_end
-        while intact and start + 16 <= end:
-            index, size = number(start, 2), number(start + 8, 8)  # index 0 is the free space at the end
-            step = 16 + (size + 7) // 8 * 8 if index else size
-            intact = 16 <= step <= end - start and (index == 0 or size <= _MAX_TEXT_BYTES)
-            start += step
-        if not intact:
-            raise PolicyFileError(f"is damaged or cut short, or holds a text above {_MAX_TEXT_BYTES} bytes")
+    def variable_texts(self, name: str, shape: tuple[int, ...]) -> list[bytes]:
+        """The texts in the attribute of this name and shape, whichever object it belongs to."""
+        self._num_searches += 1
+        if self._num_searches * len(self._data) > _MAX_SEARCHED_BYTES:
+            raise PolicyFileError("holds too many texts of variable length")
+        found = set(itertools.islice(self._references(name, shape), _MAX_SAME_NAMES))
+        if len(found) != 1:  # which of them HDF5 would take, cannot be told
+            raise PolicyFileError(f"holds {len(found) or 'no readable'} different texts of variable length in {name!r}")
+        texts = []
+        for length, heap, index in struct.iter_unpack("<IQI", found.pop()):
+            text = self._objects.get((heap, index)) if length else b""
+            if text is None or len(text) != length:
+                raise PolicyFileError(f"is damaged: a text in {name!r} is not where or as long as the file says")
+            texts.append(text.partition(b"\0")[0])
+        return texts
+
+    def _references(self, name: str, shape: tuple[int, ...]) -> Iterator[bytes]:
+        """What looks like such an attribute: for each text its length, the address of its heap and its index there.
+
+        An attribute is its version, flags, the sizes of name, type and shape, and in version 3 a character set; then
+        name, type and shape, each padded to 8 bytes in version 1; then the references.
+        """
+        data, key = self._data, name.encode("utf-8", "surrogateescape") + b"\0"
+        lengths = struct.pack(f"<{len(shape)}Q", *shape)
+        for place in re.finditer(re.escape(key), data):
+            head = place.start() - (9 if data[place.start() - 9 : place.start() - 7] == b"\3\0" else 8)
+            padding = 8 if data[head : head + 1] == b"\1" else 1
+            sizes = [-(-self._number(head + offset, 2) // padding) * padding for offset in (2, 4, 6)]
+            of_type, of_shape, start = itertools.accumulate(sizes[1:], initial=place.start() + sizes[0])
+            is_text = self._number(of_type, 1) % 16 == 9 and self._number(of_type + 1, 1) % 16 == 1
+            # A shape is version, rank, 2 (in version 1: 6) more bytes, and the lengths.
+            of_lengths = of_shape + (8 if data[of_shape : of_shape + 1] == b"\1" else 4)
+            is_shape = data[of_lengths : of_lengths + len(lengths)] == lengths
+            if (
+                self._number(head, 2) in (1, 2, 3)  # and no flags
+                and self._number(head + 2, 2) == len(key)
+                and is_text
+                and is_shape
+                and self._number(of_shape + 1, 1) == len(shape)
+            ):
+                yield data[start : start + 16 * math.prod(shape)]
+
+    def _number(self, start: int, length: int) -> int:
+        return int.from_bytes(self._data[start : start + length], "little")
 
 
 def _is_native(file: h5py.File) -> bool:
@@ -300,12 +356,36 @@ def _is_native(file: h5py.File) -> bool:
     return not is_legacy and ("layers" in file or "_layer_checkpoint_dependencies" in file)
 
 
-def _load_native(model: keras.Model, path: Path) -> None:
+def _load_native(model: keras.Model, path: Path, file: h5py.File) -> None:
     if not path.name.endswith(".weights.h5"):
         raise PolicyFileError("is a weights file of Keras 3, which needs a name that ends in .weights.h5")
     before = model.get_weights()
-    try:
-        model.load_weights(path)
-    except _READ_ERRORS as error:
-        model.set_weights(before)
-        raise PolicyFileError("is damaged, or holds weights of another model") from error
+    with tempfile.TemporaryDirectory() as folder:
+        # Keras gets a copy of what is plain in the file: it would follow and allocate more than this module does.
+        plain = Path(folder, "model.weights.h5")
+        with h5py.File(plain, "w") as copy:
+            _copy_arrays(file, copy)
+        try:
+            model.load_weights(plain)
+        except _READ_ERRORS as error:
+            model.set_weights(before)
+            raise PolicyFileError("is damaged, or holds weights of another model") from error
+
+
+def _copy_arrays(file: h5py.File, copy: h5py.File) -> None:
+    """Copies groups and arrays, no larger together than the file, and no attribute but the dtype of bfloat16."""
+    num_bytes = file.id.get_filesize()
+
+    def copy_one(name: str, child: Any) -> None:
+        nonlocal num_bytes
+        if not isinstance(child, h5py.Dataset):
+            copy.require_group(name)
+            return
+        num_bytes -= child.nbytes
+        if num_bytes < 0:
+            raise PolicyFileError(f"does not hold the numbers of {child.name!r} themselves")
+        array = copy.create_dataset(name, data=read_array(child, child.shape))
+        if "dtype" in child.attrs:
+            array.attrs["dtype"] = read_texts(child, "dtype")[0]
+
+    file.visititems(copy_one)  # visits every object once, by hard links only

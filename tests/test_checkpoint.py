@@ -1,0 +1,373 @@
+"""Checkpoints: a training that is stopped or killed and goes on ends like one that never was, bit for bit."""
+
+import itertools
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import files
+from agents.dqn import DQNAgent
+from callbacks.checkpoint import Checkpointer, CheckpointError
+from callbacks.monitor import TrainingMonitor
+from environments.atari import AtariEnvironment
+from keras_rl import rl
+from memory.replay import SequentialMemory
+from processors.atari import AtariProcessor
+
+NUM_STEPS, INTERVAL, NUM_GAMES = 420, 60, 3
+REPOSITORY = Path(__file__).parents[1]
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nobody catches it and nothing is tidied up but what `finally` does."""
+
+
+class Killer(rl.callbacks.Callback):
+    def __init__(self, at_step):
+        super().__init__()
+        self.at_step = at_step
+
+    def on_step_end(self, step, logs=None):
+        if self.model.step == self.at_step:
+            raise Killed
+
+
+class Stopper(Killer):
+    def on_step_end(self, step, logs=None):
+        if self.model.step == self.at_step:
+            self.model.stop_training = True
+
+
+class Training:
+    """A real game or three, a small network and a memory that wraps around: everything made anew, as by a script."""
+
+    def __init__(self, folder, warn=None, **checkpointer):
+        keras.utils.set_random_seed(5)
+        self.environments = [AtariEnvironment(game="breakout", sticky=0.25) for _ in range(NUM_GAMES)]
+        for index, environment in enumerate(self.environments):
+            environment.reset(seed=index)
+            environment.action_space.seed(index)
+        layers = keras.layers
+        self.agent = DQNAgent(
+            model=keras.Sequential(
+                [
+                    keras.Input((2, 84, 84)),
+                    layers.AveragePooling2D(12, data_format="channels_first"),
+                    layers.Flatten(),
+                    layers.Dense(8, activation="relu"),
+                    layers.Dense(4),
+                ]
+            ),
+            nb_actions=4,
+            memory=SequentialMemory(200, 2, n_step=3, num_streams=NUM_GAMES, rng=np.random.default_rng(1)),
+            policy=rl.policy.LinearAnnealedPolicy(rl.policy.EpsGreedyQPolicy(), "eps", 1.0, 0.1, 0.05, nb_steps=300),
+            processor=AtariProcessor(),
+            nb_steps_warmup=60,
+            train_interval=4,
+            batch_size=8,
+            target_model_update=50,
+            terminal_on_life_loss=True,
+        )
+        self.agent.compile(keras.optimizers.Adam(1e-2))
+        self.snapshots = []
+        self.monitor = TrainingMonitor(25, [self.snapshots.append])
+        self.checkpointer = Checkpointer(folder, INTERVAL, {"monitor": self.monitor}, warn)
+
+    def run(self, *callbacks, steps=NUM_STEPS):
+        step = self.checkpointer.restore(self.agent)
+        self.agent.fit(self.environments, steps, callbacks=[self.checkpointer, self.monitor, *callbacks], verbose=0)
+        return step
+
+    def result(self):
+        """Everything there is at the end, times aside."""
+        state = {"agent": self.agent.get_state(), "entries": self.agent.memory.get_entries()}
+        return {**state, "monitor": {k: v for k, v in self.monitor.get_state().items() if k != "seconds"}}
+
+
+def assert_equal(a, b, place=""):
+    assert type(a) is type(b) or {type(a), type(b)} <= {list, tuple}, place
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), place
+        for key in a:
+            # The same frames, though they may be cut into key frames and others in another way.
+            if key not in ("key_frames", "data", "lengths", "keys"):
+                assert_equal(a[key], b[key], f"{place}/{key}")
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b), place
+        for index, (each, other) in enumerate(zip(a, b, strict=True)):
+            assert_equal(each, other, f"{place}/{index}")
+    else:
+        np.testing.assert_array_equal(a, b, err_msg=place)
+
+
+def assert_same_end(training, other):
+    assert_equal(training.result(), other.result())
+    first, second = (t.agent.memory for t in (training, other))
+    slots = list(range(sum(np.minimum(first.counts, first.capacity))))
+    np.testing.assert_array_equal(first._read(slots), second._read(slots))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    training = Training(tmp_path_factory.mktemp("undisturbed"))
+    training.run()
+    return training
+
+
+def test_a_training_can_be_stopped_at_any_step_any_number_of_times(undisturbed, tmp_path):
+    steps = sorted(random.Random(2).sample(range(1, NUM_STEPS), 9))
+    for before, step in itertools.pairwise([0, *steps]):
+        training = Training(tmp_path)
+        assert training.run(Stopper(step)) == (before + 1 if before else None)
+        assert training.agent.step == step + 1
+    training = Training(tmp_path)
+    training.run()
+    assert_same_end(training, undisturbed)
+
+
+def test_a_training_can_be_killed_at_any_step_any_number_of_times(undisturbed, tmp_path):
+    for step in sorted(random.Random(3).sample(range(NUM_STEPS), 9)):
+        with pytest.raises(Killed):
+            Training(tmp_path).run(Killer(step))
+    training = Training(tmp_path)
+    assert training.run() >= NUM_STEPS - INTERVAL - NUM_STEPS % INTERVAL - INTERVAL
+    assert_same_end(training, undisturbed)
+
+
+@pytest.mark.parametrize("moment", ["before the file", "half a file", "file, not in place", "in place"])
+@pytest.mark.parametrize("file", [0, 1, 2], ids=["replay", "state", "manifest"])
+def test_a_kill_in_a_checkpoint_leaves_the_one_before(undisturbed, tmp_path, monkeypatch, moment, file):
+    real, count, checkpoint = files.write, itertools.count(), 4
+
+    def write(path, data):
+        if next(count) != 3 * (checkpoint - 1) + file:
+            return real(path, data)
+        if moment == "half a file":
+            path.with_name(f".{path.name}.0.tmp").write_bytes(data[: len(data) // 2])
+        elif moment == "file, not in place":
+            path.with_name(f".{path.name}.0.tmp").write_bytes(data)
+        elif moment == "in place":
+            real(path, data)
+        raise Killed
+
+    monkeypatch.setattr(files, "write", write)
+    with pytest.raises(Killed):
+        Training(tmp_path).run()
+    monkeypatch.undo()
+    training = Training(tmp_path)
+    done = checkpoint if (moment, file) == ("in place", 2) else checkpoint - 1
+    assert training.run() == INTERVAL * done
+    assert_same_end(training, undisturbed)
+    assert not [path for path in tmp_path.iterdir() if path.suffix == ".tmp"]
+
+
+def damage(path, how):
+    data = bytearray(path.read_bytes())
+    if how == "changed":
+        data[len(data) // 2] ^= 1
+    path.unlink() if how == "gone" else path.write_bytes(data[: len(data) // 2] if how == "cut" else data)
+
+
+@pytest.mark.parametrize("how", ["changed", "cut", "gone"])
+@pytest.mark.parametrize("kind", ["checkpoint", "state", "replay"])
+def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_used(undisturbed, tmp_path, kind, how):
+    with pytest.raises(Killed):
+        Training(tmp_path).run(Killer(4 * INTERVAL + 5))
+    (newest,) = tmp_path.glob(f"{kind}-{4 * INTERVAL}.*")
+    damage(newest, how)
+    warnings: list[Exception] = []
+    training = Training(tmp_path, warn=warnings.append)
+    assert training.run() == 3 * INTERVAL
+    assert len(warnings) == int((kind, how) != ("checkpoint", "gone"))
+    assert all(isinstance(w, CheckpointError) and f"checkpoint-{4 * INTERVAL}.json" in str(w) for w in warnings)
+    assert_same_end(training, undisturbed)
+
+
+def test_checkpoints_that_are_all_damaged_are_refused_with_the_reasons(tmp_path):
+    with pytest.raises(Killed):
+        Training(tmp_path).run(Killer(2 * INTERVAL + 5))
+    for path in tmp_path.glob("state-*"):
+        damage(path, "cut")
+    with pytest.raises(CheckpointError, match=r"state-120\.safetensors has .* bytes, expected .*state-60\.safetensors"):
+        Training(tmp_path).run()
+
+
+def test_a_checkpoint_of_another_network_or_memory_is_refused(tmp_path):
+    Training(tmp_path).run(steps=60)
+    training = Training(tmp_path)
+    training.agent.memory = SequentialMemory(200, 2, num_streams=NUM_GAMES + 1)
+    with pytest.raises(CheckpointError, match="stream"):
+        training.run()
+    training = Training(tmp_path)
+    training.agent.model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(4)])
+    with pytest.raises(CheckpointError, match="model has arrays of other shapes"):
+        training.run()
+
+
+def test_only_what_is_new_is_written_and_what_is_overwritten_goes(tmp_path):
+    training = Training(tmp_path)
+    sizes = []
+
+    class Watcher(rl.callbacks.Callback):
+        def on_step_end(self, step, logs=None):
+            if self.model.step % INTERVAL == 0 and self.model.step:
+                names = sorted(path.name.split("-")[0] for path in tmp_path.iterdir())
+                (newest,) = tmp_path.glob(f"replay-{self.model.step}.*")
+                sizes.append((newest.stat().st_size, names.count("replay"), names.count("state")))
+
+    training.run(Watcher(), steps=15 * INTERVAL)
+    new, replay_files, state_files = zip(*sizes, strict=True)
+    assert max(new) < 84 * 84 * (2 * NUM_GAMES + 10)  # not 200 frames: key frames, and little beside
+    assert max(replay_files) == 5  # four hold the ring, and one belongs to the checkpoint before
+    assert max(state_files) == 2
+
+
+def test_what_cannot_tell_its_state_is_named(tmp_path):
+    training = Training(tmp_path)
+
+    class Stateless:
+        def __getattr__(self, name):
+            if name in ("get_state", "set_state"):
+                raise AttributeError(name)
+            return getattr(training.environments[0], name)
+
+        def reset(self):
+            return training.environments[0].reset()[0]
+
+        def step(self, action):
+            return (*training.environments[0].step(action)[:3], {})
+
+    with pytest.raises(TypeError, match="Stateless has no get_state"):
+        training.agent.fit(Stateless(), 100, callbacks=[training.checkpointer], verbose=0)
+    training.agent._own_memory = False
+    with pytest.raises(TypeError, match=r"Only memory\.replay\.SequentialMemory"):
+        training.agent.get_state()
+
+
+def test_keras_rls_loggers_work_in_a_resumed_training(tmp_path, capsys):
+    Training(tmp_path).run(Stopper(100))
+    training = Training(tmp_path)
+    training.checkpointer.restore(training.agent)
+    callbacks = [training.checkpointer, training.monitor]
+    training.agent.fit(training.environments, NUM_STEPS, callbacks=callbacks, verbose=2)
+    assert f"{NUM_STEPS}: episode: " in capsys.readouterr().out
+
+
+def test_a_disk_that_is_full_does_not_end_a_training(undisturbed, tmp_path, monkeypatch):
+    """Files over a limit fail for real, half written, as on a full disk."""
+    warnings: list[Exception] = []
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    class Disk(rl.callbacks.Callback):
+        def on_step_end(self, step, logs=None):
+            full = INTERVAL < self.model.step < 5 * INTERVAL
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000 if full else limits[0], limits[1]))
+
+    training = Training(tmp_path, warn=warnings.append)
+    try:
+        training.run(Disk())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [type(warning) for warning in warnings] == [OSError] * 4
+    assert_same_end(training, undisturbed)
+    again = Training(tmp_path)
+    assert again.run() == NUM_STEPS
+    assert_same_end(again, undisturbed)
+
+
+def train(folder, *words, **settings):
+    command = [sys.executable, str(REPOSITORY / "train.py"), *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, **settings)
+
+
+@pytest.mark.slow
+class TestResumingTrainPy:
+    def test_killed_and_resumed_it_writes_the_same_policy(self, tmp_path):
+        words = ["--preset", "smoke", "--steps", "1400", "--num-environments", "2", "--batch-size", "8", "--run", "a"]
+        whole, killed = tmp_path / "whole", tmp_path / "killed"
+        whole.mkdir(), killed.mkdir()
+        assert train(whole, *words).returncode == 0
+        script = (
+            "import os, signal, sys, train, callbacks.saving\n"
+            "train.SAVE_INTERVAL_STEPS = 300\n"
+            "save = callbacks.saving.PolicySaver.on_step_end\n"
+            "def on_step_end(self, step, logs=None):\n"
+            "    save(self, step, logs)\n"
+            "    if self.model.step == 1000: os.kill(os.getpid(), signal.SIGKILL)\n"
+            "callbacks.saving.PolicySaver.on_step_end = on_step_end\n"
+            f"sys.argv = {['train.py', *words]!r}\n"
+            "train.main()\n"
+        )
+        environment = {"PYTHONPATH": str(REPOSITORY), "PATH": ""}
+        process = subprocess.run([sys.executable, "-c", script], cwd=killed, env=environment, capture_output=True)
+        assert process.returncode == -9, process.stderr
+        resumed = train(killed, "--resume")
+        assert resumed.returncode == 0, resumed.stderr
+        assert "Done: 1,400 steps, 500 of them" in resumed.stdout
+        assert (whole / "policy.h5").read_bytes() == (killed / "policy.h5").read_bytes()
+        timeless = [
+            [[*row.split(",")[:1], *row.split(",")[3:]] for row in (f / "runs/a/metrics.csv").read_text().splitlines()]
+            for f in (whole, killed)
+        ]
+        assert timeless[0] == timeless[1]
+
+        done = train(killed, "--resume")
+        assert done.returncode == 2 and "has done its 1,400 steps" in done.stderr
+        longer = train(killed, "--resume", "runs/a", "--steps", "1600")
+        assert longer.returncode == 0 and "Done: 1,600 steps, 200 of them" in longer.stdout
+
+    def test_two_processes_cannot_train_in_one_folder(self, tmp_path):
+        words = ["--preset", "smoke", "--steps", "100000", "--run", "a"]
+        command = [sys.executable, str(REPOSITORY / "train.py"), *words]
+        with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as first:
+            while not (tmp_path / "runs/a/config.json").exists():
+                time.sleep(0.1)
+            second = train(tmp_path, "--resume", "runs/a")
+            first.kill()
+        assert second.returncode == 2
+        assert "Another process is training in runs/a" in second.stderr
+        # A killed process leaves no lock behind; without a checkpoint the run begins again.
+        again = train(tmp_path, "--resume", "--out", "no/such/folder.h5")
+        assert again.returncode == 2 and "cannot be written" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--resume", "runs/none"], "give the folder of a run"),
+        (["--resume", "--batch-size", "64"], "--batch-size was 32 when runs/a began"),
+        (["--resume", "--steps", "10"], "give more, or none"),
+        (["--resume", "--minutes", "3"], "--minutes does not go with --resume"),
+        (["--resume", "--run", "b"], "--run does not go with --resume"),
+        (["--resume", "--preset", "nature"], "--preset does not go with --resume"),
+        (["--resume", "runs/broken"], "is not one that train.py wrote"),
+        (["--resume", "runs/odd"], "is not one that train.py wrote"),
+    ],
+)
+def test_what_does_not_go_with_resume_is_refused(tmp_path, words, message):
+    import train as script
+    from config import PRESETS, Config
+
+    run = script.Run(tmp_path / "runs/a", Config(**PRESETS["smoke"][1]), Path("policy.h5"), 4_000)
+    for name in ("broken", "odd", "a"):
+        run.folder.with_name(name).mkdir(parents=True)
+    (tmp_path / "runs/broken/config.json").write_text("{")
+    (tmp_path / "runs/odd/config.json").write_text('{"out": "x.h5", "train_until_step": 5, "steps": "many"}')
+    run.write()
+    process = train(tmp_path, *words)
+    assert process.returncode == 2
+    assert message in process.stderr
+    assert len(process.stderr.splitlines()) == 1
+
+
+def test_without_any_run_resume_says_so(tmp_path):
+    assert "There is no run in runs/" in train(tmp_path, "--resume").stderr
+    shutil.rmtree(tmp_path)
