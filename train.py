@@ -289,7 +289,7 @@ def _sole_owner(folder: Path, new: bool) -> Iterator[None]:
     """Makes the folder of a new run, and keeps other processes out of it, until this one ends in whatever way."""
     try:
         folder.mkdir(parents=True, exist_ok=not new)
-        lock = filelock.FileLock(folder / "lock")
+        lock = filelock.FileLock(folder / ".lock")
         lock.acquire(timeout=0)
     except FileExistsError:
         raise console.UsageError(

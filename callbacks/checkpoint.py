@@ -90,11 +90,16 @@ class Checkpointer(rl.callbacks.Callback):
         entries = memory.get_entries(self._saved_counts)
         counts = entries["ends"]
         self.folder.mkdir(parents=True, exist_ok=True)
-        newest = {**self._write(f"replay-{step}.safetensors", entries), "ends": counts.tolist()}
-        replay = [file for file in [*self._replay_files, newest] if np.any(file["ends"] > counts - memory.capacity)]
-        manifest = {"state": self._write(f"state-{step}.safetensors", state), "replay": replay}
-        text = json.dumps(manifest, indent=1)
-        files.write(self.folder / f"checkpoint-{step}.json", f"{_digest(text.encode())}\n{text}\n".encode())
+        names = [f"{part}-{step}.safetensors" for part in ("replay", "state")]
+        try:
+            newest = {**self._write(names[0], entries), "ends": counts.tolist()}
+            replay = [file for file in [*self._replay_files, newest] if np.any(file["ends"] > counts - memory.capacity)]
+            text = json.dumps({"state": self._write(names[1], state), "replay": replay}, indent=1)
+            files.write(self.folder / f"checkpoint-{step}.json", f"{_digest(text.encode())}\n{text}\n".encode())
+        except OSError:  # a full disk needs the room
+            for name in names:
+                (self.folder / name).unlink(missing_ok=True)
+            raise
         self._last_step, self._replay_files, self._saved_counts = step, replay, counts
         self._remove_the_old()
 

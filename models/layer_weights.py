@@ -38,6 +38,7 @@ BACKEND = "tensorflow"
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MAX_TEXT_BYTES = 2**20
 _MAX_TEXTS = 2**16  # of variable length
+_MAX_MESSAGES = 2**12  # in the header of an object
 _MAX_SAME_NAMES = 2**10
 _MAX_SEARCHED_BYTES = 2**34  # some seconds
 _EXPECTED_WEIGHTS = "expected weights of a model with these layers; build that model, or name another file"
@@ -158,11 +159,7 @@ def read_array(dataset: h5py.Dataset, shape: tuple[int, ...]) -> np.ndarray:
         raise PolicyFileError(f"holds an array {dataset.name!r} of shape {dataset.shape}, not {shape}")
     if dataset.dtype.kind not in "fiub":
         raise PolicyFileError(f"holds an array {dataset.name!r} of {dataset.dtype}, not of numbers")
-    # Keras writes no chunks and compresses nothing; a chunk can be far larger than the array cut from it.
-    is_elsewhere = dataset.chunks or dataset.external or dataset.is_virtual
-    if is_elsewhere or dataset.id.get_storage_size() != dataset.nbytes:
-        raise PolicyFileError(f"does not hold the numbers of {dataset.name!r} themselves, uncompressed")
-    return np.asarray(dataset[()], dtype=dataset.dtype.newbyteorder("="))
+    return np.asarray(_read_plain(dataset), dtype=dataset.dtype.newbyteorder("="))
 
 
 def read_texts(owner: h5py.Group, name: str, *, max_count: int = 1) -> list[str]:
@@ -177,8 +174,8 @@ def read_texts(owner: h5py.Group, name: str, *, max_count: int = 1) -> list[str]
     if text_type is None or not is_short:
         raise PolicyFileError(f"holds something else than {max_count} or fewer texts in {name!r}")
     if text_type.length is None:
-        image = owner.file.id.get_access_plist().get_fileobj_driver()  # what `reading` opened
-        stored = image.variable_texts(name, attribute.shape)
+        info = h5py.h5o.get_info(owner.id)
+        stored = _open_images[info.fileno].variable_texts(info.addr, name, attribute.shape)
     else:
         stored = [bytes(text) for text in np.ravel(owner.attrs[name])]
     if sum(map(len, stored)) > _MAX_TEXT_BYTES:
@@ -196,8 +193,14 @@ def reading(path: str | os.PathLike[str], *, max_bytes: int, expected: str) -> I
     """
     path = Path(path)
     try:
-        with h5py.File(_Image(_read_bytes(path, max_bytes)), "r") as file:
-            yield file
+        image = _Image(_read_bytes(path, max_bytes))
+        with h5py.File(image, "r") as file:
+            number = h5py.h5o.get_info(file.id).fileno
+            _open_images[number] = image
+            try:
+                yield file
+            finally:
+                del _open_images[number]
     except PolicyFileError as found:
         raise PolicyFileError(f"{path} {found}; {expected}.") from found.__cause__
     except _READ_ERRORS as error:
@@ -234,6 +237,14 @@ def _layer_variables(model: keras.Model) -> list[tuple[str, list[Any]]]:
             "place; move them into a layer."
         )
     return layers
+
+
+def _read_plain(dataset: h5py.Dataset) -> np.ndarray:
+    # Keras writes no chunks and compresses nothing; a chunk can be far larger than the array cut from it.
+    is_elsewhere = dataset.chunks or dataset.external or dataset.is_virtual
+    if is_elsewhere or dataset.id.get_storage_size() != dataset.nbytes:
+        raise PolicyFileError(f"does not hold the numbers of {dataset.name!r} themselves, uncompressed")
+    return dataset[()]
 
 
 def _fixed_texts(texts: Iterable[str]) -> np.ndarray:
@@ -274,6 +285,9 @@ def _read_bytes(path: Path, max_bytes: int) -> bytes:
     return data
 
 
+_open_images: dict[int, _Image] = {}  # by HDF5's number of the open file, while inside `reading`
+
+
 class _Image(io.BytesIO):
     """An HDF5 file in memory, with a reader of its texts of variable length.
 
@@ -304,47 +318,80 @@ class _Image(io.BytesIO):
             if not intact or len(self._objects) > _MAX_TEXTS:
                 raise PolicyFileError(f"is damaged or cut short, or holds a text above {_MAX_TEXT_BYTES} bytes")
 
-    def variable_texts(self, name: str, shape: tuple[int, ...]) -> list[bytes]:
-        """The texts in the attribute of this name and shape, whichever object it belongs to."""
-        self._num_searches += 1
-        if self._num_searches * len(self._data) > _MAX_SEARCHED_BYTES:
-            raise PolicyFileError("holds too many texts of variable length")
-        found = set(itertools.islice(self._references(name, shape), _MAX_SAME_NAMES))
-        if len(found) != 1:  # which of them HDF5 would take, cannot be told
+    def variable_texts(self, owner: int, name: str, shape: tuple[int, ...]) -> list[bytes]:
+        """The texts in the attribute of this name and shape of the object whose header is at `owner`."""
+        key = name.encode("utf-8", "surrogateescape") + b"\0"
+        found = {self._texts(head, key, shape) for head in self._attributes(owner)} - {None}
+        if not found:  # objects with many attributes have them elsewhere
+            self._num_searches += 1
+            if self._num_searches * len(self._data) > _MAX_SEARCHED_BYTES:
+                raise PolicyFileError("holds too many texts of variable length")
+            places = (match.start() for match in re.finditer(re.escape(key), self._data))
+            for place in itertools.islice(places, _MAX_SAME_NAMES):
+                found |= {self._texts(place - 9, key, shape), self._texts(place - 8, key, shape)} - {None}
+        if len(found) != 1:
             raise PolicyFileError(f"holds {len(found) or 'no readable'} different texts of variable length in {name!r}")
-        texts = []
-        for length, heap, index in struct.iter_unpack("<IQI", found.pop()):
-            text = self._objects.get((heap, index)) if length else b""
-            if text is None or len(text) != length:
-                raise PolicyFileError(f"is damaged: a text in {name!r} is not where or as long as the file says")
-            texts.append(text.partition(b"\0")[0])
-        return texts
+        return list(*found)
 
-    def _references(self, name: str, shape: tuple[int, ...]) -> Iterator[bytes]:
-        """What looks like such an attribute: for each text its length, the address of its heap and its index there.
+    def _attributes(self, owner: int) -> Iterator[int]:
+        """Where the attributes begin that are in the header of an object; there are two versions of headers.
+
+        It is made of messages: type, size, flags, content. They go on wherever a message of type 16 says.
+        """
+        if self._data[owner : owner + 4] == b"OHDR":
+            flags, start = self._number(owner + 5, 1), owner + 6
+            start += 16 * bool(flags & 0x20) + 4 * bool(flags & 0x10)
+            size_bytes = 1 << flags % 4
+            chunks = [(start + size_bytes, self._number(start, size_bytes))]
+            type_bytes, head_bytes, signature_bytes = 1, 6 if flags & 4 else 4, 4
+        else:
+            chunks = [(owner + 16, self._number(owner + 8, 4))]
+            type_bytes, head_bytes, signature_bytes = 2, 8, 0
+        num_messages = 0
+        for start, size in chunks:  # which grows meanwhile
+            end = min(start + size, len(self._data))
+            while start + head_bytes <= end and num_messages < _MAX_MESSAGES:
+                num_messages += 1
+                kind, size = self._number(start, type_bytes), self._number(start + type_bytes, 2)
+                start += head_bytes
+                if kind == 12:
+                    yield start
+                elif kind == 16:
+                    offset, length = self._number(start, 8), self._number(start + 8, 8)
+                    chunks.append((offset + signature_bytes, length - 2 * signature_bytes))
+                start += size
+
+    def _texts(self, head: int, key: bytes, shape: tuple[int, ...]) -> tuple[bytes, ...] | None:
+        """The texts of the attribute at `head`, or None if it is another one.
 
         An attribute is its version, flags, the sizes of name, type and shape, and in version 3 a character set; then
-        name, type and shape, each padded to 8 bytes in version 1; then the references.
+        name, type and shape, each padded to 8 bytes in version 1; then for each text its length, the address of its
+        heap and its index there. A shape is its version, rank, 2 (in version 1: 6) more bytes and the lengths.
         """
-        data, key = self._data, name.encode("utf-8", "surrogateescape") + b"\0"
-        lengths = struct.pack(f"<{len(shape)}Q", *shape)
-        for place in re.finditer(re.escape(key), data):
-            head = place.start() - (9 if data[place.start() - 9 : place.start() - 7] == b"\3\0" else 8)
-            padding = 8 if data[head : head + 1] == b"\1" else 1
-            sizes = [-(-self._number(head + offset, 2) // padding) * padding for offset in (2, 4, 6)]
-            of_type, of_shape, start = itertools.accumulate(sizes[1:], initial=place.start() + sizes[0])
-            is_text = self._number(of_type, 1) % 16 == 9 and self._number(of_type + 1, 1) % 16 == 1
-            # A shape is version, rank, 2 (in version 1: 6) more bytes, and the lengths.
-            of_lengths = of_shape + (8 if data[of_shape : of_shape + 1] == b"\1" else 4)
-            is_shape = data[of_lengths : of_lengths + len(lengths)] == lengths
-            if (
-                self._number(head, 2) in (1, 2, 3)  # and no flags
-                and self._number(head + 2, 2) == len(key)
-                and is_text
-                and is_shape
-                and self._number(of_shape + 1, 1) == len(shape)
-            ):
-                yield data[start : start + 16 * math.prod(shape)]
+        version, flags = self._number(head, 1), self._number(head + 1, 1)
+        padding = 8 if version == 1 else 1
+        sizes = [-(-self._number(head + offset, 2) // padding) * padding for offset in (2, 4, 6)]
+        of_name, of_type, of_shape, start = itertools.accumulate(sizes, initial=head + (9 if version == 3 else 8))
+        of_lengths = of_shape + (8 if self._number(of_shape, 1) == 1 else 4)
+        end = start + 16 * math.prod(shape)
+        if (
+            version not in (1, 2, 3)
+            or flags
+            or self._number(head + 2, 2) != len(key)
+            or self._data[of_name : of_name + len(key)] != key
+            or (self._number(of_type, 1) % 16, self._number(of_type + 1, 1) % 16) != (9, 1)  # variable length, text
+            or self._number(of_shape + 1, 1) != len(shape)
+            or any(self._number(of_lengths + 8 * i, 8) != length for i, length in enumerate(shape))
+            or end > len(self._data)
+        ):
+            return None
+        texts = []
+        for length, heap, index in struct.iter_unpack("<IQI", self._data[start:end]):
+            text = self._objects.get((heap, index)) if length else b""
+            if text is None or len(text) != length:
+                raise PolicyFileError("is damaged: a text is not where or as long as the file says")
+            texts.append(text.partition(b"\0")[0])
+        return tuple(texts)
 
     def _number(self, start: int, length: int) -> int:
         return int.from_bytes(self._data[start : start + length], "little")
@@ -384,8 +431,12 @@ def _copy_arrays(file: h5py.File, copy: h5py.File) -> None:
         num_bytes -= child.nbytes
         if num_bytes < 0:
             raise PolicyFileError(f"does not hold the numbers of {child.name!r} themselves")
-        array = copy.create_dataset(name, data=read_array(child, child.shape))
-        if "dtype" in child.attrs:
-            array.attrs["dtype"] = read_texts(child, "dtype")[0]
+        is_bfloat16 = (
+            child.dtype == np.dtype("V2") and "dtype" in child.attrs and read_texts(child, "dtype")[0] == "bfloat16"
+        )
+        array = _read_plain(child) if is_bfloat16 else read_array(child, child.shape)
+        copied = copy.create_dataset(name, data=array)
+        if is_bfloat16:
+            copied.attrs["dtype"] = "bfloat16"
 
     file.visititems(copy_one)  # visits every object once, by hard links only

@@ -723,6 +723,66 @@ def test_a_broken_heap_of_texts_is_refused_before_hdf5_reads_it(policy, refused,
     refused("is damaged or cut short, or holds a text above 1048576 bytes")
 
 
+def claim_length(length):
+    def apply(data, reference):
+        data[reference : reference + 4] = length.to_bytes(4, "little")
+
+    return apply
+
+
+def claim_length_nowhere(data, reference):
+    data[reference : reference + 12] = b"\xff" * 4 + (4096).to_bytes(8, "little")
+
+
+def claim_another_text(data, reference):
+    data[reference + 12 : reference + 16] = (2**20).to_bytes(4, "little")
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="tells no peak of memory")
+@pytest.mark.parametrize("text", ["short", "x" * (2**20 - 100)], ids=["short", "long"])
+@pytest.mark.parametrize(
+    "lie", [claim_length(2**32 - 1), claim_length(1), claim_length(6), claim_length_nowhere, claim_another_text]
+)
+def test_a_text_that_is_not_as_long_as_the_file_says_is_refused_before_memory_is_taken(policy, lie, text):
+    with h5py.File(policy, "r+") as file:
+        file.attrs["dqn_x"] = text
+    data = bytearray(policy.read_bytes())
+    lie(data, data.index(len(text).to_bytes(4, "little"), data.index(b"dqn_x\0")))
+    policy.write_bytes(data)
+    script = (
+        "import re, sys; from pathlib import Path; from models.policy_file import PolicyFileError, load_policy\n"
+        "try: load_policy(sys.argv[1])\n"
+        "except PolicyFileError as error: print(error)\n"
+        "print(int(re.search(r'VmHWM:\\s+(\\d+) kB', Path('/proc/self/status').read_text())[1]))"
+    )
+    root = Path(__file__).parent.parent
+    message, peak = subprocess.run(
+        [sys.executable, "-c", script, policy], cwd=root, check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    assert "is damaged: a text is not where or as long as the file says; expected" in message
+    assert int(peak) < 500_000  # kB; all of the lies together are 4 GiB
+
+
+@pytest.mark.parametrize("libver", ["earliest", "v108", "latest"])
+@pytest.mark.parametrize("number", [1, 50])
+def test_texts_of_any_length_are_read_wherever_hdf5_keeps_them(path, libver, number):
+    facts = {f"dqn_{name}": f"Müller {name}" * name for name in range(number)}
+    with h5py.File(path, "w", libver=libver) as file:
+        file.attrs.update(facts)
+        file.attrs["dqn_0"] = "changed"
+        for name, kernel, bias in zip("abcde", random_weights()[::2], random_weights()[1::2], strict=True):
+            group = file.create_group(name)
+            file.attrs["layer_names"] = list("abcde"[: len(file)])
+            group["b"], group["k"] = bias, kernel
+            group.attrs["a list of names"] = [name, "other"]
+        for name in "abcde":  # the same attribute of the same shape in every layer, with other texts in each
+            file[name].move("k", f"kernel {name}")
+            file[name].attrs["weight_names"] = [f"kernel {name}", "b"]
+    policy = load_policy(path)
+    assert same(policy.weights, random_weights())
+    assert policy.facts == {**{name[4:]: text for name, text in facts.items()}, "0": "changed"}
+
+
 def test_a_file_cut_off_anywhere_is_refused(policy, refused):
     data = policy.read_bytes()
     cuts = {1, 7, 8, 9, 95, 96, 97, *range(100, 4000, 371), *range(5000, len(data), 700_001), len(data) - 1}
@@ -870,6 +930,46 @@ def test_bfloat16_weights_are_stored_as_float32(tmp_path):
         np.testing.assert_array_equal(kernel[()], model.get_weights()[0].astype(np.float32))
     before = model.get_weights()
     load_weights(model, tmp_path / "w.h5")
+    assert same(model.get_weights(), before)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda group: group.update({"0": h5py.ExternalLink("other.weights.h5", "/layers/dense/vars/0")}),
+        lambda group: group.update({"0": h5py.SoftLink("/layers/dense/vars/1")}),
+        lambda group: group.create_dataset("0", (2**20, 2**10), "f4"),
+        lambda group: group.create_dataset("0", (2**20, 2**10), "f4", chunks=(2**10, 2**10), compression="gzip"),
+        lambda group: group.create_dataset("0", (2, 2), "f4", external=[("/dev/zero", 0, 16)]),
+        lambda group: group.create_dataset("0", data=["text"] * 6),
+        lambda group: group.create_dataset("0", data=h5py.Empty("f4")),
+    ],
+    ids=["external link", "soft link", "no storage", "chunks", "external storage", "text", "nothing"],
+)
+def test_a_hostile_weights_file_of_keras_3_is_refused_and_changes_nothing(tmp_path, refused, change):
+    import keras
+    from keras import layers
+
+    model = randomize(keras.Sequential([keras.Input((3,)), layers.Dense(2, name="dense")]))
+    for name in ("w.weights.h5", "other.weights.h5"):
+        model.save_weights(tmp_path / name)
+    with h5py.File(tmp_path / "w.weights.h5", "r+") as file:
+        del file["layers/dense/vars/0"]
+        change(file["layers/dense/vars"])
+    randomize(model, seed=1)
+    before = model.get_weights()
+    refused("", tmp_path / "w.weights.h5", lambda path: load_weights(model, path))
+    assert same(model.get_weights(), before)
+
+
+def test_bfloat16_weights_come_back_from_a_weights_file_of_keras_3(tmp_path):
+    import keras
+    from keras import layers
+
+    model = randomize(keras.Sequential([keras.Input((3,)), layers.Dense(2, dtype=keras.DTypePolicy("bfloat16"))]))
+    before = model.get_weights()
+    save_weights(model, tmp_path / "w.weights.h5")
+    load_weights(randomize(model, seed=1), tmp_path / "w.weights.h5")
     assert same(model.get_weights(), before)
 
 
