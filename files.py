@@ -1,7 +1,9 @@
 """Files that are there whole or not at all."""
 
+import glob
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -39,3 +41,12 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
     """
     with replacing(path, data):
         pass
+
+
+def remove_leftovers(path: str | os.PathLike[str], older_than: float = 0.0) -> None:
+    """Removes what processes that were killed while they replaced `path` have left, if it is so many seconds old."""
+    path = Path(os.path.realpath(path))
+    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with suppress(OSError):
+            if time.time() - temporary.stat().st_mtime >= older_than:
+                temporary.unlink()

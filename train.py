@@ -28,7 +28,7 @@ import console
 import files
 from config import Config, add_options, config_from
 from environments.atari import AtariEnvironment, UnknownGameError, canonical_game
-from models.policy_file import WINDOW_LENGTH, PolicyFileError, check_writable, save_policy
+from models.policy_file import WINDOW_LENGTH, PolicyFileError, check_writable, load_policy, save_policy
 
 BYTES_OF_PROGRAM = 1_200_000_000  # TensorFlow, networks, optimizer
 SAVE_INTERVAL_STEPS = 25_000  # of the policy and of the checkpoint
@@ -137,11 +137,14 @@ def train(run: Run, screen: Console) -> int:
     monitor = TrainingMonitor(REPORT_INTERVAL_STEPS)
     checkpointer = Checkpointer(run.folder / "checkpoint", SAVE_INTERVAL_STEPS, {"monitor": monitor}, warn)
     try:
-        start = checkpointer.restore(dqn) or 0
+        start = checkpointer.restore(dqn, environments) or 0
     except CheckpointError as error:
         raise console.UsageError(f"{run.folder} cannot be resumed: {error}.") from error
-    if start >= run.steps:
+    if start >= run.steps and _is_saved(run, start):
         raise console.UsageError(f"{run.folder} has done its {start:,} steps; give a larger number with --steps.")
+    files.remove_leftovers(out, older_than=600)  # another run may be writing there
+    for name in ("config.json", "metrics.csv"):
+        files.remove_leftovers(run.folder / name)
     try:
         run.write()
         metrics_file = MetricsFile(run.folder / "metrics.csv", warn, monitor.reported_step)
@@ -288,18 +291,18 @@ def _resumed_run(arguments: argparse.Namespace) -> Run:
 def _sole_owner(folder: Path, new: bool) -> Iterator[None]:
     """Makes the folder of a new run, and keeps other processes out of it, until this one ends in whatever way."""
     try:
-        folder.mkdir(parents=True, exist_ok=not new)
+        folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(folder / ".lock")
         lock.acquire(timeout=0)
-    except FileExistsError:
-        raise console.UsageError(
-            f"There is a run in {folder} already; give another name with --run, or go on with it with --resume."
-        ) from None
     except filelock.Timeout:
         raise console.UsageError(f"Another process is training in {folder}; wait for it, or stop it.") from None
     except OSError as error:
         raise console.UsageError(f"{folder} cannot be made ({error.strerror}); start from another folder.") from None
     with lock:
+        if new and (folder / "config.json").exists():
+            raise console.UsageError(
+                f"There is a run in {folder} already; give another name with --run, or go on with it with --resume."
+            )
         yield
 
 
@@ -341,6 +344,15 @@ def settle_by_measurement(config: Config, minutes: float | None, screen: Console
         soft_wrap=True,
     )
     return config
+
+
+def _is_saved(run: Run, step: int) -> bool:
+    """Whether the policy is there that a training ends with, which is written after its last checkpoint."""
+    try:
+        facts = load_policy(run.out).facts
+    except PolicyFileError:
+        return False
+    return (facts.get("run"), facts.get("steps")) == (run.folder.name, step)
 
 
 def _save_at_first_place(save, places: list[Path], warn) -> Path:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from agents.learner import Learner
-from agents.player import Player
+from agents.player import COUNTERS, Player, require_state
 from keras_rl import as_keras_rl_environment, clone_model, rl
 from memory.replay import FrameStacks, SequentialMemory
 from models.policy_file import fold_dueling
@@ -274,24 +274,53 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         networks = {name: [v.numpy() for v in vs] for name, vs in self._variables().items()}
         return {**networks, "memory": self.memory.get_state(), "play": play}
 
-    def set_state(self, state: dict[str, Any], entries: Iterable[dict] = ()) -> None:
+    def set_state(self, state: dict[str, Any], env, entries: Iterable[dict] = ()) -> None:
         """Goes back to where `get_state` was called; the next `fit` goes on from there, to the same end.
 
         Args:
             state: What `get_state` returned, of an agent built and compiled in the same way.
+            env: The environment, or the list of them, that `fit` will get: they go back as well.
             entries: What the memory's `get_entries` returned meanwhile, oldest first.
 
         Raises:
-            TypeError, ValueError, KeyError: If the state is not one of such an agent.
+            TypeError, ValueError, KeyError, ...: If the state is not one of such an agent. It may be set in part.
         """
         for name, variables in self._variables().items():
-            if [np.shape(value) for value in state[name]] != [tuple(v.shape) for v in variables]:
+            if len(state[name]) != len(variables):
+                raise ValueError(f"the {name} has {len(state[name])} arrays instead of {len(variables)}")
+            values = [np.asarray(x, v.numpy().dtype) for x, v in zip(state[name], variables, strict=True)]
+            if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
                 raise ValueError(f"the {name} has arrays of other shapes")
-            for variable, value in zip(variables, state[name], strict=True):
+            for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
-        self.memory.set_state(state["memory"], entries)
-        self._saved_play = state["play"]
-        self.step = self._saved_play["step"]
+        self.memory.set_state(state["memory"], map(self._checked_entries, entries))
+        play, environments = state["play"], _as_list(env)
+        if len(play["players"]) != len(environments):
+            raise ValueError(f"the state is of {len(play['players'])} environments, not {len(environments)}")
+        for stream, action in play["chosen"]:
+            if stream not in range(len(environments)) or action not in range(self.nb_actions):
+                raise ValueError(f"action {action} of environment {stream} does not exist")
+        set_random_state(play["random"], random.Random(), np.random.RandomState())  # now is the time to fail
+        for environment, saved in zip(environments, play["players"], strict=True):
+            observation = saved["observation"]
+            if not (observation is None or self.memory.is_alike(observation)):
+                raise ValueError("an environment's last observation is unlike those in the memory")
+            if any(type(saved[name]) not in (int, float) for name in COUNTERS):
+                raise ValueError("the counters of an environment are no numbers")
+            require_state(environment).set_state(saved["environment"])
+        if (
+            type(play["step"]) is not int
+            or type(play["episodes"]) is not int
+            or min(play["step"], play["episodes"]) < 0
+        ):
+            raise ValueError(f"the state is of step {play['step']}, episode {play['episodes']}")
+        self._saved_play = play
+        self.step = play["step"]
+
+    def _checked_entries(self, entries: dict) -> dict:
+        if entries["actions"].max(initial=0) >= self.nb_actions:
+            raise ValueError(f"an action in the replay memory is none of the {self.nb_actions}")
+        return entries
 
     def _variables(self) -> dict[str, list]:
         optimizer = self.learner.optimizer
@@ -355,7 +384,7 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
     def _begin(self, env, callbacks, *start) -> None:
         if not self.compiled:
             raise RuntimeError("The agent is not compiled yet; call compile() before fit() or test().")
-        environments = list(env) if isinstance(env, (list, tuple)) else [env]
+        environments = _as_list(env)
         streams = self.memory.num_streams if self._own_memory else 1
         if len(environments) > streams:
             raise ValueError(
@@ -368,7 +397,7 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         self.step = 0
 
     def _resume(self, callbacks) -> None:
-        """Puts environments, generators and counters where `set_state` says."""
+        """Puts generators and counters where `set_state` was told; the environments are there already."""
         saved, self._saved_play = self._saved_play, None
         if saved is None:
             return
@@ -411,17 +440,21 @@ class UpdateMetrics(Sequence):
         return len(self[:])
 
 
+def _as_list(env) -> list:
+    return list(env) if isinstance(env, (list, tuple)) else [env]
+
+
 def get_random_state() -> dict[str, Any]:
     """The state of Python's and NumPy's global generators; keras-rl's policies draw from the latter."""
     version, words, gauss = random.getstate()
     return {"python": [version, list(words), gauss], "numpy": np.random.get_state(legacy=False)}
 
 
-def set_random_state(state: dict[str, Any]) -> None:
-    """Puts them back to where `get_random_state` was called."""
+def set_random_state(state: dict[str, Any], python=random, numpy=np.random) -> None:
+    """Puts them, or other generators of their kind, back to where `get_random_state` was called."""
     version, words, gauss = state["python"]
-    random.setstate((version, tuple(words), gauss))
-    np.random.set_state(state["numpy"])
+    python.setstate((version, tuple(words), gauss))
+    numpy.set_state(state["numpy"])
 
 
 @keras.saving.register_keras_serializable("keras_rl")

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_rl import KerasRLEnvironment, as_keras_rl_environment
 
-COUNTERS = ("observation", "episode", "episode_step", "episode_reward", "episode_score")
+COUNTERS = ("episode", "episode_step", "episode_reward", "episode_score")
 
 
 class Step(NamedTuple):
@@ -119,22 +119,15 @@ class Player:
         Raises:
             TypeError: If the environment cannot tell.
         """
-        return {"environment": self._stateful_environment().get_state(), **{n: getattr(self, n) for n in COUNTERS}}
+        environment = require_state(self.env).get_state()
+        counters = {name: getattr(self, name) for name in COUNTERS}
+        return {"environment": environment, "observation": self.observation, **counters}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes back to where `get_state` was called."""
-        self._stateful_environment().set_state(state["environment"])
+        """Goes back to where `get_state` was called, but for the environment."""
+        self.observation = state["observation"]
         for name in COUNTERS:
             setattr(self, name, state[name])
-
-    def _stateful_environment(self):
-        env = self.env.env if isinstance(self.env, KerasRLEnvironment) else self.env
-        if not (hasattr(env, "get_state") and hasattr(env, "set_state")):
-            raise TypeError(
-                f"{type(env).__name__} has no get_state() and set_state(), so a training on it cannot be resumed; "
-                "environments.atari.AtariEnvironment shows what they have to do."
-            )
-        return env
 
     def _reset(self):
         observation = deepcopy(self.env.reset())
@@ -152,3 +145,18 @@ class Player:
             observation, reward, done, info = self.processor.process_step(observation, reward, done, info)
         self.callbacks.on_action_end(action)
         return observation, float(reward), bool(done), info
+
+
+def require_state(env):
+    """The environment that has the state: `env`, or what is in keras-rl's adapter.
+
+    Raises:
+        TypeError: If it cannot tell its state.
+    """
+    env = env.env if isinstance(env, KerasRLEnvironment) else env
+    if not (hasattr(env, "get_state") and hasattr(env, "set_state")):
+        raise TypeError(
+            f"{type(env).__name__} has no get_state() and set_state(), so a training on it cannot be resumed; "
+            "environments.atari.AtariEnvironment shows what they have to do."
+        )
+    return env

@@ -111,7 +111,7 @@ class Training:
 
         agent, monitor = Recorder(), Recorder()
         damage: list[Exception] = []
-        Checkpointer(self.run / "checkpoint", 1, {"monitor": monitor}, damage.append).restore(agent)
+        Checkpointer(self.run / "checkpoint", 1, {"monitor": monitor}, damage.append).restore(agent, None)
         if damage:
             raise SoakError(str(damage[0]))
         with open(self.run / "metrics.csv", newline="") as file:
@@ -122,7 +122,7 @@ class Training:
                 "agent": agent.state,
                 "replay": dict(replay_entries(agent.state["memory"], agent.entries)),
             }
-        return {name: value for name, value in leaves("", values) if "seconds" not in name and "per_second" not in name}
+        return {name: value for name, value in leaves("", values) if not name.endswith(("seconds", "per_second"))}
 
 
 class Recorder:
@@ -131,9 +131,10 @@ class Recorder:
     def __init__(self) -> None:
         self.memory, self.counts = self, np.zeros(GAMES, np.int64)
 
-    def set_state(self, state: dict[str, Any], entries: Any = ()) -> None:
+    def set_state(self, state: dict[str, Any], env: Any = None, entries: Any = ()) -> None:
         """Keeps it as it is."""
-        self.state, self.entries = state, entries
+        self.state, self.entries = state, list(entries)
+        self.step = state["play"]["step"] if "play" in state else None
 
 
 def replay_entries(state: dict[str, Any], parts: list[dict[str, Any]]) -> Iterator[tuple[str, list]]:
@@ -170,25 +171,24 @@ def kill_again_and_again(training: Training, kills: int, share: float, seconds_p
     rng, started = random.Random(seed), time.monotonic()
     others = [(signal.SIGTERM, signal.SIGINT)[i % 2] for i in range(round(share * kills))]
     plan = rng.sample([signal.SIGKILL] * (kills - len(others)) + others, kills)
-    stops, num_early, done = dict.fromkeys((signal.SIGKILL, signal.SIGTERM, signal.SIGINT), 0), 0, False
+    stops, num_early = dict.fromkeys((signal.SIGKILL, signal.SIGTERM, signal.SIGINT), 0), 0
     for left, stop in zip(range(kills, 0, -1), plan, strict=True):
         training_seconds = (STEPS - training.step) * seconds_per_step  # still to come
         if left < kills and rng.random() < EARLY_SHARE:
             num_early += 1
             done = training.go_on(stop, early=rng.uniform(0, statistics.median(training.start_seconds)))
-        else:  # on average three quarters of an even share of it: the kills should not come to their end after it
-            done = training.go_on(stop, late=rng.uniform(0, 1.5 * training_seconds / (left + 1)))
+        else:  # somewhat less than an even share of it, so that it does not end before the kills do
+            done = training.go_on(stop, late=rng.uniform(0, 1.2 * training_seconds / (left + 1)))
         if done:
-            break
+            raise SoakError(f"The training came to its end instead of being stopped by {stop.name}.")
         stops[stop] += 1
         kill, training_seconds = kills - left + 1, (STEPS - training.step) * seconds_per_step
         seconds = (time.monotonic() - started) / kill * (left - 1) + training_seconds
         where = f"the last checkpoint is of step {training.step:,} of {STEPS:,}"
         print(f"{stop.name} {kill} of {kills}, {where}, about {seconds / 60:.0f} min left", file=sys.stderr)
-    if not done:
-        training.go_on(signal.SIGKILL)
+    training.go_on(signal.SIGKILL)
     counts = ", ".join(f"{number} {stop.name}" for stop, number in stops.items())
-    return f"{sum(stops.values())} of {kills} kills survived: {counts}; {num_early} in the start-up"
+    return f"{kills} kills survived: {counts}; {num_early} in the start-up"
 
 
 def soak(folder: Path, kills: int, share: float, seed: int) -> bool:
@@ -206,7 +206,7 @@ def soak(folder: Path, kills: int, share: float, seed: int) -> bool:
     print(f"{len(left_over)} temporary files left over, {sum(path.stat().st_size for path in left_over):,} bytes")
     console.start_keras()
     one, other = undisturbed.results(), killed.results()
-    different = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+    different = [name for name in {**one, **other} if one.get(name) != other.get(name)]
     print(f"{len(one):,} values compared, {len(different):,} differ", *different[:20], sep="\n  ")
     return not different
 
@@ -224,12 +224,16 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=console.number(int, 0, 2**31 - 1), default=0, metavar="N", help="(default: 0)")
     given = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, and theirs, ignore it
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     equal = False
     try:
         equal = soak(folder, given.kills, given.signals, given.seed)
-    except SoakError as error:
+    except (SoakError, subprocess.TimeoutExpired) as error:
         print(error)
+    except KeyboardInterrupt:
+        shutil.rmtree(folder)
+        raise
     if equal:
         shutil.rmtree(folder)
     print("All is equal." if equal else f"Not proven; look into {folder}.")

@@ -37,7 +37,7 @@ class Checkpointer(rl.callbacks.Callback):
     """Writes a checkpoint of a `DQNAgent` every `interval` agent steps and at the end of `fit`.
 
         checkpointer = Checkpointer(folder, interval=25_000)
-        checkpointer.restore(dqn)  # None where there is no checkpoint yet
+        checkpointer.restore(dqn, environments)  # None where there is no checkpoint yet
         dqn.fit(environments, nb_steps=1_000_000, callbacks=[checkpointer])
 
     Killed at any moment and started again, this script ends with the weights of one that was never stopped, bit for
@@ -103,8 +103,12 @@ class Checkpointer(rl.callbacks.Callback):
         self._last_step, self._replay_files, self._saved_counts = step, replay, counts
         self._remove_the_old()
 
-    def restore(self, agent) -> int | None:
-        """Puts the newest usable checkpoint into a compiled agent, whose next `fit` goes on from there.
+    def restore(self, agent, env) -> int | None:
+        """Puts the newest usable checkpoint into a compiled agent and its environments; `fit` goes on from there.
+
+        Args:
+            agent: Built and compiled as ever.
+            env: The environment, or the list of them, that `fit` will get.
 
         Returns:
             The agent steps so far, or None if there is no checkpoint yet.
@@ -115,7 +119,7 @@ class Checkpointer(rl.callbacks.Callback):
         damage: list[Exception] = []
         for step, path in self._checkpoints():
             try:
-                self._restore(agent, path)
+                self._restore(agent, env, path, step)
             except Exception as error:  # whatever a damaged file, or a hostile one, makes of itself
                 damage.append(CheckpointError(f"{path} cannot be used: {error}"))
                 continue
@@ -128,16 +132,18 @@ class Checkpointer(rl.callbacks.Callback):
             raise CheckpointError("; ".join(map(str, damage)))
         return None
 
-    def _restore(self, agent, path: Path) -> None:
+    def _restore(self, agent, env, path: Path, step: int) -> None:
         manifest = _manifest(path)
         state = self._read(manifest["state"])
-        agent.set_state(state["agent"], (self._read(file) for file in manifest["replay"]))
+        agent.set_state(state["agent"], env, (self._read(file) for file in manifest["replay"]))
+        if agent.step != step:
+            raise CheckpointError(f"it is of step {agent.step}")
         for name, extra in self.extras.items():
             extra.set_state(state[name])
         self._replay_files, self._saved_counts = manifest["replay"], agent.memory.counts
 
     def _save_or_warn(self) -> None:
-        if self.model.step == self._last_step:
+        if not self.model.training or self.model.step == self._last_step:
             return
         try:
             self.save()

@@ -253,12 +253,21 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
             state: what `get_state` returned, in an environment with the same constructor arguments.
 
         Raises:
-            ValueError: the state belongs to another game.
+            ValueError: the state belongs to another game, or is damaged.
         """
         if state["game"] != self.game:
             raise ValueError(f"The state is one of {state['game']}, but this environment plays {self.game}.")
+        longest = self._noop_max + self._action_repeat * (1 + 2 * self._max_episode_steps)
+        if len(state["frames"]) > longest or not set(state["frames"]) <= {NOOP, FIRE, *self._actions}:
+            raise ValueError(f"The state's {len(state['frames']):,} frames are none of a game of {self.game}.")
+        # ALE trusts the lengths in a state, and would allocate gigabytes for one that lies.
+        if _texts_in(state["console"]) != _texts_in(self._console):
+            raise ValueError(f"The state's console is not one of {self.game}.")
+        try:
+            self._ale.restoreState(ale_py.ALEState(state["console"]))
+        except (RuntimeError, SystemError) as error:
+            raise ValueError(f"The state's console is damaged ({error}).") from error
         self._console, self._frames = state["console"], bytearray(state["frames"])
-        self._ale.restoreState(ale_py.ALEState(self._console))
         if state["playing"] or self._frames:
             self._ale.reset_game()
             for action in self._frames:
@@ -298,6 +307,21 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
 
     def _info(self, life_lost: bool) -> dict[str, Any]:
         return {"lives": self._lives, "life_lost": life_lost, "score": self._score}
+
+
+def _texts_in(console: bytes) -> list[tuple[int, bytes]]:
+    """What in a serialized ALE state depends on no game's course: its texts, and the distances between them.
+
+    Each has its length before it. Those of the random generators are numbers, and long in their own way each time.
+    """
+    texts, end = [(int.from_bytes(console[24:28], "little") - len(console), b"")], 0  # the length of the whole
+    for found in re.finditer(rb"[ -~]{6,}", console):
+        length = int.from_bytes(console[found.start() - 4 : found.start()], "little")
+        if length == len(found.group()):
+            is_numbers = re.fullmatch(rb"[0-9 ]{1000,}", found.group())
+            texts.append((found.start() - end, b"numbers" if is_numbers else found.group()))
+            end = found.end()
+    return texts
 
 
 def _make(game: str, sticky: float, mode: int | None, difficulty: int | None) -> Any:

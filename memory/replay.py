@@ -14,7 +14,7 @@ import numpy as np
 from keras_rl import rl
 
 LONGEST_KEY_RUN = 64
-LARGEST_OBSERVATION = 2**26  # bytes that a saved one may have
+LARGEST_OBSERVATION = 2**22  # bytes that a saved one may have
 COLUMNS = ("actions", "rewards", "terminals", "episode_ends")
 
 
@@ -264,13 +264,15 @@ class SequentialMemory(rl.memory.SequentialMemory):
             raise ValueError("entries of the replay memory are missing")
         self.rng.bit_generator.state = state["random"]
         for recent, (observations, ends) in zip(self._recent, state["recent"], strict=True):
+            if not all(map(self.is_alike, observations)) or not set(map(type, ends)) <= {bool}:
+                raise ValueError("the last observations are unlike the others")
             recent.recent_observations.clear()
             recent.recent_observations.extend(observations)
             recent.recent_terminals.clear()
             recent.recent_terminals.extend(ends)
         self._writers = [_FrameWriter(**writer) for writer in state["writers"]]
-        if len(self._writers) != self.num_streams:
-            raise ValueError(f"the memory has {self.num_streams} stream(s), the state {len(self._writers)}")
+        if len(self._writers) != self.num_streams or not all(w.is_sound(self._nbytes) for w in self._writers):
+            raise ValueError("the key frames are not those of such a memory")
 
     def _put(self, part: dict[str, Any]) -> None:
         """Puts back what `get_entries` returned, and reads every frame once, to be sure."""
@@ -292,6 +294,8 @@ class SequentialMemory(rl.memory.SequentialMemory):
             raw = frame if key < 0 else lz4.block.decompress(frame, self._nbytes, False, key_frames[key])
             if len(raw) != self._nbytes:
                 raise ValueError("an observation in the replay memory is incomplete")
+        if not np.isfinite(part["rewards"]).all() or part["actions"].min(initial=0) < 0:
+            raise ValueError("actions or rewards in the replay memory are damaged")
         for name, column in zip(COLUMNS, columns, strict=True):
             getattr(self, f"_{name}")[slots] = column
         self._counts = ends.copy()
@@ -310,12 +314,19 @@ class SequentialMemory(rl.memory.SequentialMemory):
         config = super().get_config()
         return {**config, "n_step": self.n_step, "num_streams": self.num_streams}
 
+    def is_alike(self, observation: Any) -> bool:
+        """Whether an observation has the shape and dtype of those in the memory."""
+        return isinstance(observation, np.ndarray) and (observation.shape, observation.dtype) == (
+            self._shape,
+            self._dtype,
+        )
+
     def _bytes(self, observation: np.ndarray) -> bytes:
         if self._dtype is None:
             if observation.dtype.hasobject:
                 raise ValueError(f"Got an observation of dtype {observation.dtype}, expected numbers.")
             self._shape, self._dtype, self._nbytes = observation.shape, observation.dtype, observation.nbytes
-        if observation.shape != self._shape or observation.dtype != self._dtype:
+        if not self.is_alike(observation):
             raise ValueError(
                 f"Got an observation of shape {observation.shape}, {observation.dtype}; "
                 f"the first one was {self._shape}, {self._dtype}. All must be alike."
@@ -323,7 +334,7 @@ class SequentialMemory(rl.memory.SequentialMemory):
         return observation.tobytes()
 
     def _read(self, slots: list[int]) -> np.ndarray:
-        """Zeros, which stand for what was before an episode, and then the observations in the slots."""
+        """Zeros, which stand for what was before an episode, and then the observations in two or more slots."""
         size, decompress, pick = self._nbytes, lz4.block.decompress, operator.itemgetter(*slots)
         observations = _aligned_empty((1 + len(slots), *self._shape), self._dtype)
         observations[0] = 0
@@ -429,6 +440,11 @@ class _FrameWriter:
     key: bytes = b""
     run: int = 0  # observations since the key frame, itself included
     bytes_of_run: int = 0  # that they take
+
+    def is_sound(self, nbytes: int) -> bool:
+        """Whether its values, which may be anything, can be those of a writer."""
+        integers = type(self.run) is int and type(self.bytes_of_run) is int
+        return integers and isinstance(self.key, bytes) and len(self.key) in (0, nbytes)
 
     def write(self, raw: bytes) -> tuple[bytes, bytes | None]:
         """The frame to keep and the key frame to read it with; None if the frame is as it was."""

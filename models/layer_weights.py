@@ -40,7 +40,7 @@ _MAX_TEXT_BYTES = 2**20
 _MAX_TEXTS = 2**16  # of variable length
 _MAX_MESSAGES = 2**12  # in the header of an object
 _MAX_SAME_NAMES = 2**10
-_MAX_SEARCHED_BYTES = 2**34  # some seconds
+_MAX_SEARCHED_BYTES = 2**31  # some seconds
 _EXPECTED_WEIGHTS = "expected weights of a model with these layers; build that model, or name another file"
 # What h5py, NumPy and Keras raise on files that are damaged or foreign, as fuzzing showed.
 _READ_ERRORS = (OSError, ValueError, TypeError, LookupError, RuntimeError, ArithmeticError, MemoryError)

@@ -1,6 +1,7 @@
 """Checkpoints: a training that is stopped or killed and goes on ends like one that never was, bit for bit."""
 
 import itertools
+import os
 import random
 import resource
 import shutil
@@ -21,6 +22,7 @@ from callbacks.monitor import TrainingMonitor
 from environments.atari import AtariEnvironment
 from keras_rl import rl
 from memory.replay import SequentialMemory
+from models.policy_file import load_policy
 from processors.atari import AtariProcessor
 
 NUM_STEPS, INTERVAL, NUM_GAMES = 420, 60, 3
@@ -82,7 +84,7 @@ class Training:
         self.checkpointer = Checkpointer(folder, INTERVAL, {"monitor": self.monitor}, warn)
 
     def run(self, *callbacks, steps=NUM_STEPS):
-        step = self.checkpointer.restore(self.agent)
+        step = self.checkpointer.restore(self.agent, self.environments)
         self.agent.fit(self.environments, steps, callbacks=[self.checkpointer, self.monitor, *callbacks], verbose=0)
         return step
 
@@ -208,7 +210,7 @@ def test_a_checkpoint_of_another_network_or_memory_is_refused(tmp_path):
         training.run()
     training = Training(tmp_path)
     training.agent.model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(4)])
-    with pytest.raises(CheckpointError, match="model has arrays of other shapes"):
+    with pytest.raises(CheckpointError, match="the model has 4 arrays instead of 2"):
         training.run()
 
 
@@ -255,7 +257,7 @@ def test_what_cannot_tell_its_state_is_named(tmp_path):
 def test_keras_rls_loggers_work_in_a_resumed_training(tmp_path, capsys):
     Training(tmp_path).run(Stopper(100))
     training = Training(tmp_path)
-    training.checkpointer.restore(training.agent)
+    training.checkpointer.restore(training.agent, training.environments)
     callbacks = [training.checkpointer, training.monitor]
     training.agent.fit(training.environments, NUM_STEPS, callbacks=callbacks, verbose=2)
     assert f"{NUM_STEPS}: episode: " in capsys.readouterr().out
@@ -288,6 +290,16 @@ def train(folder, *words, **settings):
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, **settings)
 
 
+def train_patched(folder, patch, *words):
+    """train.py with a checkpoint every 300 steps, and changed by `patch`."""
+    script = (
+        "import os, signal, sys, train, callbacks.saving\n"
+        f"train.SAVE_INTERVAL_STEPS = 300\n{patch}\nsys.argv = {['train.py', *words]!r}\nsys.exit(train.main())\n"
+    )
+    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": ""}
+    return subprocess.run([sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True)
+
+
 @pytest.mark.slow
 class TestResumingTrainPy:
     def test_killed_and_resumed_it_writes_the_same_policy(self, tmp_path):
@@ -295,20 +307,14 @@ class TestResumingTrainPy:
         whole, killed = tmp_path / "whole", tmp_path / "killed"
         whole.mkdir(), killed.mkdir()
         assert train(whole, *words).returncode == 0
-        script = (
-            "import os, signal, sys, train, callbacks.saving\n"
-            "train.SAVE_INTERVAL_STEPS = 300\n"
+        at_step_1000 = (
             "save = callbacks.saving.PolicySaver.on_step_end\n"
             "def on_step_end(self, step, logs=None):\n"
             "    save(self, step, logs)\n"
             "    if self.model.step == 1000: os.kill(os.getpid(), signal.SIGKILL)\n"
             "callbacks.saving.PolicySaver.on_step_end = on_step_end\n"
-            f"sys.argv = {['train.py', *words]!r}\n"
-            "train.main()\n"
         )
-        environment = {"PYTHONPATH": str(REPOSITORY), "PATH": ""}
-        process = subprocess.run([sys.executable, "-c", script], cwd=killed, env=environment, capture_output=True)
-        assert process.returncode == -9, process.stderr
+        assert train_patched(killed, at_step_1000, *words).returncode == -9
         resumed = train(killed, "--resume")
         assert resumed.returncode == 0, resumed.stderr
         assert "Done: 1,400 steps, 500 of them" in resumed.stdout
@@ -323,6 +329,20 @@ class TestResumingTrainPy:
         assert done.returncode == 2 and "has done its 1,400 steps" in done.stderr
         longer = train(killed, "--resume", "runs/a", "--steps", "1600")
         assert longer.returncode == 0 and "Done: 1,600 steps, 200 of them" in longer.stdout
+
+    def test_killed_before_the_last_policy_is_written_it_writes_it_when_resumed(self, tmp_path):
+        words = ["--preset", "smoke", "--steps", "700", "--num-environments", "2", "--batch-size", "8", "--run", "a"]
+        die = "os.kill(os.getpid(), signal.SIGKILL)"
+        assert train_patched(tmp_path, f"train.build_environments = lambda config: {die}", *words).returncode == -9
+        # Nothing was lost yet, so the same command begins again.
+        patch = f"train._save_at_first_place = lambda *arguments: {die}"
+        assert train_patched(tmp_path, patch, *words).returncode == -9
+        (tmp_path / ".policy.h5.0.tmp").write_bytes(b"left by a process that was killed")
+        os.utime(tmp_path / ".policy.h5.0.tmp", (0, 0))
+        resumed = train(tmp_path, "--resume")
+        assert resumed.returncode == 0 and "Done: 700 steps, 0 of them" in resumed.stdout, resumed.stderr
+        assert load_policy(tmp_path / "policy.h5").facts["steps"] == 700
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["policy.h5", "runs"]
 
     def test_two_processes_cannot_train_in_one_folder(self, tmp_path):
         words = ["--preset", "smoke", "--steps", "100000", "--run", "a"]

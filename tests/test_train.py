@@ -153,6 +153,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(words, message, tmp
 
 def test_a_run_of_the_same_name_is_not_overwritten(tmp_path):
     (tmp_path / "runs/mine").mkdir(parents=True)
+    (tmp_path / "runs/mine/config.json").write_text("{}")
     process = run(tmp_path, "--run", "mine")
     assert process.returncode == 2
     assert "There is a run in" in process.stderr
