@@ -136,17 +136,8 @@ def train(run: Run, screen: Console) -> int:
     dqn = build_agent(config, environments)
     monitor = TrainingMonitor(REPORT_INTERVAL_STEPS)
     checkpointer = Checkpointer(run.folder / "checkpoint", SAVE_INTERVAL_STEPS, {"monitor": monitor}, warn)
+    start = _take_up(run, dqn, environments, checkpointer)
     try:
-        start = checkpointer.restore(dqn, environments) or 0
-    except CheckpointError as error:
-        raise console.UsageError(f"{run.folder} cannot be resumed: {error}.") from error
-    if start >= run.steps and _is_saved(run, start):
-        raise console.UsageError(f"{run.folder} has done its {start:,} steps; give a larger number with --steps.")
-    files.remove_leftovers(out, older_than=600)  # another run may be writing there
-    for name in ("config.json", "metrics.csv"):
-        files.remove_leftovers(run.folder / name)
-    try:
-        run.write()
         metrics_file = MetricsFile(run.folder / "metrics.csv", warn, monitor.reported_step)
     except OSError as error:
         raise console.UsageError(f"{run.folder} cannot be written ({error.strerror}); make room there.") from error
@@ -344,6 +335,26 @@ def settle_by_measurement(config: Config, minutes: float | None, screen: Console
         soft_wrap=True,
     )
     return config
+
+
+def _take_up(run: Run, dqn, environments: list[AtariEnvironment], checkpointer) -> int:
+    """Goes to where the run was stopped, if it was, and tidies up after it. Returns the agent steps so far."""
+    from callbacks.checkpoint import CheckpointError
+
+    try:
+        start = checkpointer.restore(dqn, environments) or 0
+    except CheckpointError as error:
+        raise console.UsageError(f"{run.folder} cannot be resumed: {error}.") from error
+    if start >= run.steps and _is_saved(run, start):
+        raise console.UsageError(f"{run.folder} has done its {start:,} steps; give a larger number with --steps.")
+    files.remove_leftovers(run.out, older_than=600)  # another run may be writing there
+    for name in ("config.json", "metrics.csv"):
+        files.remove_leftovers(run.folder / name)
+    try:
+        run.write()
+    except OSError as error:
+        raise console.UsageError(f"{run.folder} cannot be written ({error.strerror}); make room there.") from error
+    return start
 
 
 def _is_saved(run: Run, step: int) -> bool:
