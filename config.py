@@ -66,12 +66,12 @@ class Config:
         for field in dataclasses.fields(self):
             value, about, kind = getattr(self, field.name), field.metadata, type(field.default)
             if type(value) is not kind and not (kind is float and type(value) is int):
-                raise UsageError(f"{_flag(field)} is {value!r}; it has to be of type {kind.__name__}.")
+                raise UsageError(f"{flag(field)} is {value!r}; it has to be of type {kind.__name__}.")
             if about["choices"] and value not in about["choices"]:
-                raise UsageError(f"{_flag(field)} is {value}; it is one of {', '.join(about['choices'])}.")
+                raise UsageError(f"{flag(field)} is {value}; it is one of {', '.join(about['choices'])}.")
             # `not (...)` refuses NaN as well
             if isinstance(value, (int, float)) and not (about["low"] <= value <= about["high"]):
-                raise UsageError(f"{_flag(field)} is {value}; it has to be {_range_in_words(about)}.")
+                raise UsageError(f"{flag(field)} is {value}; it has to be {_range_in_words(about)}.")
         smallest = self._smallest_memory
         if self.memory_size < max(smallest, self.batch_size):
             raise UsageError(
@@ -164,11 +164,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         text = f"{field.metadata['help']} (default: {_value_in_words(field.default)})".replace("%", "%%")
         kind = type(field.default)
         if kind is bool:
-            parser.add_argument(_flag(field), action=argparse.BooleanOptionalAction, default=None, help=text)
+            parser.add_argument(flag(field), action=argparse.BooleanOptionalAction, default=None, help=text)
             continue
         choices = ",".join(field.metadata["choices"])
         metavar = f"{{{choices}}}" if choices else {int: "N", float: "X", str: "NAME"}[kind]
-        parser.add_argument(_flag(field), type=str if kind is str else number(kind), metavar=metavar, help=text)
+        parser.add_argument(flag(field), type=str if kind is str else number(kind), metavar=metavar, help=text)
 
 
 def config_from(arguments: argparse.Namespace) -> Config:
@@ -185,7 +185,8 @@ def config_from(arguments: argparse.Namespace) -> Config:
     return Config(**{**PRESETS[arguments.preset][1], **given})
 
 
-def _flag(field: dataclasses.Field) -> str:
+def flag(field: dataclasses.Field) -> str:
+    """The command line's name of a field: --batch-size."""
     return "--" + field.name.replace("_", "-")
 
 

@@ -26,7 +26,7 @@ from rich.console import Console
 
 import console
 import files
-from config import Config, add_options, config_from
+from config import Config, add_options, config_from, flag
 from environments.atari import AtariEnvironment, UnknownGameError, canonical_game
 from models.policy_file import WINDOW_LENGTH, PolicyFileError, check_writable, load_policy, save_policy
 
@@ -138,6 +138,7 @@ def train(run: Run, screen: Console) -> int:
     checkpointer = Checkpointer(run.folder / "checkpoint", SAVE_INTERVAL_STEPS, {"monitor": monitor}, warn)
     start = _take_up(run, dqn, environments, checkpointer)
     try:
+        run.write()
         metrics_file = MetricsFile(run.folder / "metrics.csv", warn, monitor.reported_step)
     except OSError as error:
         raise console.UsageError(f"{run.folder} cannot be written ({error.strerror}); make room there.") from error
@@ -271,8 +272,7 @@ def _resumed_run(arguments: argparse.Namespace) -> Run:
     for field in dataclasses.fields(Config):
         given, was = getattr(arguments, field.name), getattr(config, field.name)
         if field.name != "steps" and given is not None and given != was:
-            option = "--" + field.name.replace("_", "-")
-            raise console.UsageError(f"{option} was {was} when {folder} began and cannot change; leave it out.")
+            raise console.UsageError(f"{flag(field)} was {was} when {folder} began and cannot change; leave it out.")
     if arguments.steps is not None and arguments.steps < steps:
         raise console.UsageError(f"--steps is {arguments.steps:,}, but {folder} goes to {steps:,}; give more, or none.")
     return Run(folder, config, arguments.out or out, arguments.steps or steps)
@@ -350,10 +350,6 @@ def _take_up(run: Run, dqn, environments: list[AtariEnvironment], checkpointer) 
     files.remove_leftovers(run.out, older_than=600)  # another run may be writing there
     for name in ("config.json", "metrics.csv"):
         files.remove_leftovers(run.folder / name)
-    try:
-        run.write()
-    except OSError as error:
-        raise console.UsageError(f"{run.folder} cannot be written ({error.strerror}); make room there.") from error
     return start
 
 

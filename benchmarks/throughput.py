@@ -25,6 +25,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import console
+import files
 
 FOLDER = Path(__file__).resolve().parent
 ENVIRONMENTS = FOLDER / ".venvs"
@@ -72,9 +73,8 @@ def main() -> int:
     results = measure(commands, given.rounds)
     print("\n" + table(results))
     if given.json:
-        temporary = given.json.with_name(f".{given.json.name}.tmp")
-        temporary.write_text(json.dumps({"cpus": os.cpu_count(), "results": results}, indent=2) + "\n")
-        os.replace(temporary, given.json)
+        report = json.dumps({"cpus": os.cpu_count(), "results": results}, indent=2) + "\n"
+        files.write(given.json, report.encode())
     return console.DONE
 
 
