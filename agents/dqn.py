@@ -13,7 +13,7 @@ from agents.learner import Learner
 from agents.player import COUNTERS, Player, require_state
 from keras_rl import as_keras_rl_environment, clone_model, rl
 from memory.replay import FrameStacks, SequentialMemory
-from models.policy_file import fold_dueling
+from models.heads import dueling_network, fold_dueling, fold_quantiles, quantile_network
 
 
 class DQNAgent(rl.agents.dqn.DQNAgent):
@@ -34,6 +34,8 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         dueling_type: "avg": Q = V + A - mean A, "max": Q = V + A - max A, "naive": Q = V + A.
         terminal_on_life_loss: Whether `info["life_lost"]` ends the return, though not the game. It needs a
             memory that keeps the two apart.
+        num_quantiles: From 2 on: replace the last layer by this many quantiles of each action's return, whose
+            mean is the Q-value, and learn them all (QR-DQN, Dabney et al. 2018).
         nb_actions, memory, gamma, batch_size, nb_steps_warmup, train_interval, memory_interval,
         target_model_update, delta_clip, custom_model_objects, processor: As in keras-rl, counted in agent
             steps. `target_model_update` from 1 on is the number of steps between two copies of the network
@@ -53,13 +55,19 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         dueling_type: str = "avg",
         *args,
         terminal_on_life_loss: bool = False,
+        num_quantiles: int = 1,
         **kwargs,
     ) -> None:
+        if num_quantiles < 1 or (num_quantiles > 1 and enable_dueling_network):
+            raise ValueError(f"num_quantiles is {num_quantiles}, expected 1 or more, and 1 in a dueling network.")
         if enable_dueling_network:
             model = dueling_network(model, dueling_type)
+        elif num_quantiles > 1:
+            model = quantile_network(model, num_quantiles)
         super().__init__(model, policy, test_policy, enable_double_dqn, False, dueling_type, *args, **kwargs)
         self.enable_dueling_network = enable_dueling_network
         self.terminal_on_life_loss = terminal_on_life_loss
+        self.num_quantiles = num_quantiles
         self.stop_training = False
         self._own_memory = isinstance(self.memory, SequentialMemory)
         self._players: list[Player] = []
@@ -241,14 +249,16 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         return names + (list(self.processor.metrics_names) if self.processor is not None else [])
 
     def plain_weights(self) -> list[np.ndarray]:
-        """The network's weights, a dueling head folded into one dense layer: Q = V + A - mean A is linear.
+        """The network's weights, a dueling or quantile head folded into one dense layer.
 
         Raises:
-            ValueError: For dueling_type "max", which is not.
+            ValueError: For dueling_type "max", which is not linear.
         """
         *body, kernel, bias = self.model.get_weights()
         if self.enable_dueling_network:
             kernel, bias = fold_dueling(kernel, bias, self.dueling_type)
+        elif self.num_quantiles > 1:
+            kernel, bias = fold_quantiles(kernel, bias, self.num_quantiles)
         return [*body, kernel, bias]
 
     def get_state(self) -> dict[str, Any]:
@@ -455,38 +465,3 @@ def set_random_state(state: dict[str, Any], python=random, numpy=np.random) -> N
     version, words, gauss = state["python"]
     python.setstate((version, tuple(words), gauss))
     numpy.set_state(state["numpy"])
-
-
-@keras.saving.register_keras_serializable("keras_rl")
-class DuelingAggregation(keras.layers.Layer):
-    """Q-values from a state value V = y[:, 0] and advantages A = y[:, 1:] (Wang et al. 2016, section 3).
-
-    Input shape: (batch, 1 + nb_actions). Output shape: (batch, nb_actions).
-    """
-
-    def __init__(self, dueling_type: str, **kwargs) -> None:
-        super().__init__(**kwargs)
-        self.dueling_type = dueling_type
-
-    def call(self, y):
-        value, advantage = y[:, :1], y[:, 1:]
-        if self.dueling_type == "avg":
-            return value + advantage - keras.ops.mean(advantage, axis=1, keepdims=True)
-        if self.dueling_type == "max":
-            return value + advantage - keras.ops.max(advantage, axis=1, keepdims=True)
-        return value + advantage
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "dueling_type": self.dueling_type}
-
-
-def dueling_network(model: keras.Model, dueling_type: str) -> keras.Model:
-    """`model` with its last layer replaced by a dueling head, as keras-rl builds it.
-
-    Raises:
-        ValueError: If `dueling_type` is none of "avg", "max", "naive".
-    """
-    if dueling_type not in ("avg", "max", "naive"):
-        raise ValueError(f'dueling_type is "{dueling_type}", expected "avg", "max" or "naive".')
-    y = keras.layers.Dense(1 + model.outputs[0].shape[-1], name="value_and_advantages")(model.layers[-2].output)
-    return keras.Model(model.inputs, DuelingAggregation(dueling_type, name="q_values")(y))

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from memory.replay import FrameStacks
+from models.heads import QuantileMean
 
 Preprocess = Callable[[tf.Tensor], tf.Tensor]
 
@@ -20,7 +21,8 @@ class Learner:
     Python does next, the emulators say, and everything that reads a weight waits for it.
 
     Args:
-        model: The Q-network: state -> (batch, num_actions) Q-values. Its weights are what is learned.
+        model: The Q-network: state -> (batch, num_actions) Q-values. Its weights are what is learned. If it ends
+            in `QuantileMean`, the quantiles are learned, and so the Q-values, their means.
         target_model: The frozen copy that the TD targets come from.
         optimizer: Any Keras optimizer. `Adam` without extras is applied by TensorFlow's fused kernel to its
             own variables: the same numbers, 4 to 5 ms sooner per update of the Nature CNN.
@@ -54,6 +56,9 @@ class Learner:
         self.delta_clip = delta_clip
         self.soft_update = target_model_update if target_model_update < 1 else 0.0
         self.metrics = [keras.metrics.get(metric) for metric in metrics]
+        self._quantiles = None  # the networks without their last layer
+        if isinstance(model.layers[-1], QuantileMean):
+            self._quantiles = [keras.Model(m.inputs, m.layers[-1].input) for m in (model, target_model)]
         optimizer.build(model.trainable_variables)
         # From here on TensorFlow executes this thread's calls in their order, but behind its back.
         tf.config.experimental.set_synchronous_execution(False)
@@ -94,17 +99,12 @@ class Learner:
 
     def _update(self, state0, action, reward, state1, discount):
         state0, state1 = self._network_input(state0), self._network_input(state1)
-        target_q = tf.cast(self.target_model(state1, training=False), tf.float32)  # (batch, num_actions)
-        if self.double_dqn:
-            best_action = tf.argmax(self.model(state1, training=False), axis=-1)  # (batch,)
-            next_q = tf.gather(target_q, best_action, batch_dims=1)  # (batch,)
-        else:
-            next_q = tf.reduce_max(target_q, axis=-1)  # (batch,)
-        y = reward + discount * next_q  # (batch,) the TD target r + gamma * max_a Q_target(s', a)
+        td_target, td_loss = self._td_target, self._td_loss
+        if self._quantiles is not None:
+            td_target, td_loss = self._quantile_target, self._quantile_loss
+        y = td_target(reward, state1, discount)  # (batch,), or (batch, N) of N quantiles
         with tf.GradientTape() as tape:
-            q = tf.cast(self.model(state0, training=True), tf.float32)  # (batch, num_actions)
-            q_taken = tf.gather(q, action, batch_dims=1)  # (batch,) Q(s, a)
-            loss = tf.reduce_mean(huber(y - q_taken, self.delta_clip))
+            loss, q = td_loss(state0, action, y)
             loss = tf.add_n([loss, *self.model.losses])  # with the layers' regularisation, if they have any
         gradients = tape.gradient(loss, [variable.value for variable in self.model.trainable_variables])
         if self.fused_adam and not any(gradient is None for gradient in gradients):
@@ -114,9 +114,46 @@ class Learner:
         if self.soft_update:
             for target, source in zip(self.target_model.weights, self.model.weights, strict=True):
                 target.assign(self.soft_update * source + (1.0 - self.soft_update) * target)
-        y_matrix = y[:, None] * tf.one_hot(action, q.shape[-1])  # (batch, num_actions)
+        y_mean = tf.reduce_mean(tf.reshape(y, (len(action), -1)), axis=1)  # (batch,)
+        y_matrix = y_mean[:, None] * tf.one_hot(action, q.shape[-1])  # (batch, num_actions)
         metrics = [tf.reduce_mean(tf.cast(metric(y_matrix, q), tf.float32)) for metric in self.metrics]
         return tf.stack([loss, *metrics, tf.reduce_mean(tf.reduce_max(q, axis=-1))])
+
+    def _td_target(self, reward, state1, discount):
+        target_q = tf.cast(self.target_model(state1, training=False), tf.float32)  # (batch, num_actions)
+        if self.double_dqn:
+            next_q = tf.gather(target_q, self._best_action(state1), batch_dims=1)  # (batch,)
+        else:
+            next_q = tf.reduce_max(target_q, axis=-1)  # (batch,)
+        return reward + discount * next_q  # (batch,) the TD target r + gamma * max_a Q_target(s', a)
+
+    def _td_loss(self, state0, action, y):
+        q = tf.cast(self.model(state0, training=True), tf.float32)  # (batch, num_actions)
+        q_taken = tf.gather(q, action, batch_dims=1)  # (batch,) Q(s, a)
+        return tf.reduce_mean(huber(y - q_taken, self.delta_clip)), q
+
+    # The same with the distribution of the return, as N quantiles, in place of its mean (Dabney et al. 2018).
+
+    def _quantile_target(self, reward, state1, discount):
+        _, target_network = self._quantiles
+        quantiles = tf.cast(target_network(state1, training=False), tf.float32)  # (batch, num_actions, N)
+        target_q = tf.reduce_mean(quantiles, axis=-1)  # (batch, num_actions)
+        best_action = self._best_action(state1) if self.double_dqn else tf.argmax(target_q, axis=-1)  # (batch,)
+        return reward[:, None] + discount[:, None] * tf.gather(quantiles, best_action, batch_dims=1)  # (batch, N)
+
+    def _quantile_loss(self, state0, action, y):
+        network, _ = self._quantiles
+        quantiles = tf.cast(network(state0, training=True), tf.float32)  # (batch, num_actions, N)
+        taken = tf.gather(quantiles, action, batch_dims=1)  # (batch, N)
+        error = y[:, None, :] - taken[:, :, None]  # (batch, N, N): each target's from each quantile
+        number = taken.shape[-1]
+        tau = (tf.range(number, dtype=tf.float32) + 0.5) / number  # (N,) shares of the targets below each quantile
+        weight = tf.abs(tau[:, None] - tf.cast(error < 0.0, tf.float32))  # (batch, N, N)
+        loss = tf.reduce_mean(weight * huber(error, self.delta_clip), axis=2)  # (batch, N)
+        return tf.reduce_mean(tf.reduce_sum(loss, axis=1)), tf.reduce_mean(quantiles, axis=-1)
+
+    def _best_action(self, states):
+        return tf.argmax(self.model(states, training=False), axis=-1)  # (batch,) argmax_a Q(s, a), for double DQN
 
     def _apply_fused_adam(self, gradients) -> None:
         adam = self.optimizer

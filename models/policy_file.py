@@ -40,7 +40,7 @@ from models.layer_weights import (
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["WINDOW_LENGTH", "Policy", "PolicyFileError", "check_writable", "fold_dueling", "load_policy", "save_policy"]
+__all__ = ["WINDOW_LENGTH", "Policy", "PolicyFileError", "check_writable", "load_policy", "save_policy"]
 
 WINDOW_LENGTH = 4  # frames in a state (Mnih et al. 2015)
 _STATE_SHAPE = [WINDOW_LENGTH, 84, 84]
@@ -132,7 +132,7 @@ def save_policy(
     Args:
         path: the file to write, with a name in .h5; a symbolic link is followed.
         weights: kernel and bias of the five layers that have any, as `nature_cnn(n).get_weights()` returns
-            them, in any float dtype (bfloat16 too). Fold a dueling head first, see `fold_dueling`.
+            them, in any float dtype (bfloat16 too). Fold another head first, see models/heads.py.
         facts: JSON values by name. They become the attributes dqn_<name>: numbers and text as HDF5 has them,
             everything else as JSON text. Tuples come back as lists.
 
@@ -218,36 +218,6 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise PolicyFileError(
             f"{path} cannot be written ({error.strerror or error}); give permission, or name another place."
         ) from error
-
-
-def fold_dueling(kernel: np.ndarray, bias: np.ndarray, dueling_type: str) -> tuple[np.ndarray, np.ndarray]:
-    """Folds the dueling head of keras-rl into one plain Dense layer with the same Q-values.
-
-    keras-rl's head is a Dense y of one state value V = y[:, 0] and an advantage A = y[:, 1:] for each action.
-    "avg" (Q = V + A - mean A) and "naive" (Q = V + A) are linear in y, so they fold exactly.
-
-    Args:
-        kernel: (inputs, nb_actions + 1) float.
-        bias: (nb_actions + 1,) float.
-        dueling_type: "avg" or "naive".
-
-    Returns:
-        kernel (inputs, nb_actions) and bias (nb_actions,), float32.
-
-    Raises:
-        ValueError: any other `dueling_type`; "max" (Q = V + A - max A) is not linear.
-    """
-    if dueling_type not in ("avg", "naive"):
-        raise ValueError(
-            f"A dueling head of type {dueling_type!r} cannot be folded into a Dense layer; expected 'avg' or "
-            "'naive', which are linear: train with one of these to get a policy.h5."
-        )
-    head = np.vstack([kernel, bias]).astype(np.float64)  # (inputs + 1, nb_actions + 1)
-    value, advantage = head[:, :1], head[:, 1:]
-    if dueling_type == "avg":
-        advantage = advantage - advantage.mean(axis=1, keepdims=True)
-    q_values = (value + advantage).astype(np.float32)  # (inputs + 1, nb_actions)
-    return q_values[:-1], q_values[-1]
 
 
 def _model_config(architecture: list[_Layer]) -> dict[str, Any]:

@@ -128,6 +128,59 @@ def test_an_update_is_the_textbook_formula(double, dueling_type, delta_clip, tar
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("double", [False, True], ids=["plain", "double"])
+@pytest.mark.parametrize("delta_clip", [1.0, 0.3])
+def test_an_update_of_quantiles_is_the_formula_of_the_paper(double, delta_clip):
+    number = 5
+    keras.utils.set_random_seed(1)
+    agent = agent_on(
+        rl.memory.SequentialMemory(limit=10, window_length=1),
+        compile_with=keras.optimizers.SGD(0.5),
+        enable_double_dqn=double,
+        delta_clip=delta_clip,
+        num_quantiles=number,
+    )
+    rng = np.random.default_rng(2)
+    agent.model.set_weights([w + 0.3 * rng.normal(size=w.shape) for w in agent.model.get_weights()])
+    weights, target_weights = agent.model.get_weights(), agent.target_model.get_weights()
+    x0, action, reward, x1, discount = batch = random_batch()
+
+    loss, mean_q = np.asarray(agent.learner.update(*batch))
+
+    reference = Reference(weights, target_weights)
+    next_quantiles = reference.forward(reference.target_weights, x1[:, 0])[1].reshape(BATCH, NUM_ACTIONS, number)
+    online_next = reference.forward(reference.weights, x1[:, 0])[1].reshape(BATCH, NUM_ACTIONS, number)
+    hidden, flat, _ = reference.forward(reference.weights, x0[:, 0])
+    quantiles = flat.reshape(BATCH, NUM_ACTIONS, number)
+    want_loss, d_quantiles = 0.0, np.zeros_like(quantiles)
+    for b in range(BATCH):
+        best = (online_next if double else next_quantiles)[b].mean(axis=1).argmax()
+        targets = reward[b] + discount[b] * next_quantiles[b, best]
+        for i in range(number):
+            for target in targets:
+                u = target - quantiles[b, action[b], i]
+                weight = abs((i + 0.5) / number - (u < 0)) / number
+                huber = u**2 / 2 if abs(u) < delta_clip else delta_clip * (abs(u) - delta_clip / 2)
+                want_loss += weight * huber / BATCH
+                d_quantiles[b, action[b], i] -= weight * np.clip(u, -delta_clip, delta_clip) / BATCH
+    dy = d_quantiles.reshape(BATCH, -1)
+    d_hidden = (dy @ reference.weights[2].T) * (hidden > 0)
+    gradients = [x0[:, 0].T @ d_hidden, d_hidden.sum(0), hidden.T @ dy, dy.sum(0)]
+    assert loss == pytest.approx(want_loss, rel=1e-5)
+    assert mean_q == pytest.approx(quantiles.mean(axis=2).max(axis=1).mean(), rel=1e-5)
+    for found, before, gradient in zip(agent.model.get_weights(), reference.weights, gradients, strict=True):
+        np.testing.assert_allclose(found, before - 0.5 * gradient, rtol=1e-5, atol=1e-6)
+    assert [w.tolist() for w in agent.target_model.get_weights()] == [w.tolist() for w in target_weights]
+
+
+def test_a_policy_of_quantiles_is_saved_as_a_plain_network_with_the_same_q_values():
+    agent = agent_on(rl.memory.SequentialMemory(limit=10, window_length=1), num_quantiles=5)
+    plain = q_network()
+    plain.set_weights(agent.plain_weights())
+    states = random_batch()[0]
+    np.testing.assert_allclose(plain(states), agent.learner.q_values(states), atol=1e-6)
+
+
 def test_fused_adam_is_keras_adam_to_rounding():
     keras.utils.set_random_seed(3)
     model = q_network()
@@ -553,6 +606,9 @@ class TestMistakes:
     def test_an_unknown_dueling_type(self):
         with pytest.raises(ValueError, match="expected"):
             agent_on(SequentialMemory(10, window_length=1), enable_dueling_network=True, dueling_type="mean")
+    for mistake in ({"num_quantiles": 0}, {"num_quantiles": 5, "enable_dueling_network": True}):
+        with pytest.raises(ValueError, match="num_quantiles is .*expected 1 or more, and 1 in a dueling network"):
+            agent_on(SequentialMemory(10, window_length=1), **mistake)
 
     def test_no_action_repetition(self):
         with pytest.raises(ValueError, match="action_repetition"):

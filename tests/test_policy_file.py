@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from models.layer_weights import load_weights, read_array, reading, save_weights
-from models.policy_file import PolicyFileError, check_writable, fold_dueling, load_policy, save_policy
+from models.policy_file import PolicyFileError, check_writable, load_policy, save_policy
 
 SHAPES = [(8, 8, 4, 32), (32,), (4, 4, 32, 64), (64,), (3, 3, 64, 64), (64,), (3136, 512), (512,)]
 KERNEL = "model_weights/conv1/conv1/kernel:0"
@@ -812,27 +812,6 @@ def test_a_file_with_damaged_bytes_is_read_or_refused_but_breaks_nothing(policy)
         except PolicyFileError:
             outcomes.add("refused")
     assert outcomes == {"read", "refused"}
-
-
-# Dueling heads
-
-
-@pytest.mark.parametrize("dueling_type", ["avg", "naive"])
-def test_a_folded_dueling_head_gives_the_q_values_of_keras_rl(dueling_type):
-    generator = np.random.default_rng(0)
-    kernel, bias, features = (generator.normal(size=shape) for shape in ((512, 5), (5,), (7, 512)))
-    y = features @ kernel + bias
-    expected = y[:, :1] + y[:, 1:] - (y[:, 1:].mean(axis=1, keepdims=True) if dueling_type == "avg" else 0)
-    folded_kernel, folded_bias = fold_dueling(kernel, bias, dueling_type)
-    assert folded_kernel.shape == (512, 4) and folded_bias.shape == (4,)
-    assert folded_kernel.dtype == folded_bias.dtype == np.float32
-    np.testing.assert_allclose(features @ folded_kernel + folded_bias, expected, atol=1e-4)
-
-
-@pytest.mark.parametrize("dueling_type", ["max", "mean"])
-def test_a_dueling_head_that_is_not_linear_is_refused(dueling_type):
-    with pytest.raises(ValueError, match=f"'{dueling_type}' cannot be folded.*expected 'avg' or 'naive'"):
-        fold_dueling(np.zeros((512, 5)), np.zeros(5), dueling_type)
 
 
 # Weights of any model (models/layer_weights.py)
