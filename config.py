@@ -29,6 +29,11 @@ class Config:
         high=1,
     )
     num_environments: int = option(8, "games played side by side, acting in one network call", low=1, high=256)
+    mixed_views: bool = option(
+        True,
+        "every other game is played as keras-rl's example sees it: the last frame as it is, FIRE left to the agent; "
+        "the policy is then good at either",
+    )
     memory_size: int = option(300_000, "replay memory, in observations (Mnih et al. 2015: 1,000,000)", low=1_000)
     warmup_steps: int = option(
         10_000,
@@ -38,7 +43,7 @@ class Config:
     batch_size: int = option(64, "transitions in an update (Mnih et al. 2015: 32)", low=1, high=4096)
     train_interval: int = option(8, "agent steps from one update to the next (Mnih et al. 2015: 4)", low=1)
     target_update_steps: int = option(
-        8_000, "agent steps from one copy to the target network to the next (Mnih et al. 2015: 40,000)", low=1
+        2_000, "agent steps from one copy to the target network to the next (Mnih et al. 2015: 40,000)", low=1
     )
     n_step: int = option(3, "rewards in a return (Hessel et al. 2018: 3; Mnih et al. 2015: 1)", low=1, high=20)
     gamma: float = option(0.99, "discount factor (Mnih et al. 2015)", low=0, high=1)
@@ -55,7 +60,20 @@ class Config:
     delta_clip: float = option(1.0, "TD error from which the loss is linear (Mnih et al. 2015)", low=1e-6)
     double: bool = option(False, "double DQN (van Hasselt et al. 2016)")
     dueling: bool = option(False, "dueling network (Wang et al. 2016)")
+    num_quantiles: int = option(
+        32,
+        "quantiles of the return that are learned (QR-DQN, Dabney et al. 2018: 200); 1: its mean only, plain DQN",
+        low=1,
+        high=1_000,
+    )
     terminal_on_life_loss: bool = option(True, "a lost life ends the return, not the game (Mnih et al. 2015)")
+    evaluations: int = option(
+        10,
+        "times that the policy plays full games to be scored, the last time at the end; the best one is kept",
+        low=0,
+        high=10_000,
+    )
+    evaluation_games: int = option(16, "full games in an evaluation", low=1, high=10_000)
     precision: str = option(
         "auto",
         "number format the network computes in; auto measures which is fastest here. The weights are float32",
@@ -95,6 +113,11 @@ class Config:
         return max(1, round(self.exploration_fraction * self.steps))
 
     @property
+    def evaluation_steps(self) -> int:
+        """Agent steps from one evaluation to the next."""
+        return math.ceil(self.steps / max(1, self.evaluations))
+
+    @property
     def num_updates(self) -> int:
         """Updates in the whole training, at least 1."""
         return max(1, (self.steps - self.first_update_step) // self.train_interval)
@@ -118,6 +141,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
             "train_interval": 4,
             "target_update_steps": 10_000,
             "n_step": 1,
+            "num_quantiles": 1,
             "learning_rate_end": 1.0,
             "adam_epsilon": 1e-7,
             "epsilon_end": 0.1,
@@ -137,6 +161,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
             "train_interval": 4,
             "target_update_steps": 40_000,
             "n_step": 1,
+            "num_quantiles": 1,
             "learning_rate_end": 1.0,
             "epsilon_end": 0.1,
             "exploration_fraction": 0.02,
@@ -150,6 +175,8 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
             "memory_size": 4_000,
             "warmup_steps": 1_000,
             "batch_size": 32,
+            "evaluations": 2,
+            "evaluation_games": 4,
             "precision": "float32",
         },
     ),

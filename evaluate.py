@@ -21,30 +21,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import console
-from environments.atari import AtariEnvironment, UnknownGameError
-from models.policy_file import PolicyFileError
-from playing import build_agent, load_policy_and_game
-
-MAX_ENVIRONMENTS = 8
-NOOP_MAX = 30  # emulator frames (Mnih et al. 2015)
-MAX_STEPS = 27_000  # agent steps of a game, half an hour
-# Mean raw scores of random play and of a human, Wang et al. 2016, appendix. A policy's human-normalised score is
-# (score - random) / (human - random).
-REFERENCES = {"breakout": (1.7, 30.5)}
+from environments.atari import UnknownGameError
+from environments.reference_scores import REFERENCES, human_normalised
+from models.policy_file import Policy, PolicyFileError
+from playing import Protocol, load_policy_and_game, play_games
 
 
-def evaluate(policy, game: str, arguments: argparse.Namespace, screen: Console) -> list[float]:
-    """Plays full games, several side by side, and returns their raw scores in the order in which they ended."""
+def play_with_progress(policy: Policy, protocol: Protocol, screen: Console) -> list[float]:
+    """The raw scores of the games of a protocol, with a bar that fills meanwhile."""
     from keras_rl import rl
 
-    np.random.seed(arguments.seed)  # keras-rl's policies draw from NumPy's global generator
-    environments = [
-        AtariEnvironment(game=game, sticky=arguments.sticky, noop_max=NOOP_MAX, max_episode_steps=MAX_STEPS)
-        for _ in range(min(MAX_ENVIRONMENTS, arguments.episodes))
-    ]
-    for index, environment in enumerate(environments):
-        environment.reset(seed=1_000 * arguments.seed + index)
-    dqn = build_agent(policy, rl.policy.EpsGreedyQPolicy(arguments.epsilon), len(environments))
     columns = (TextColumn("Playing"), BarColumn(30), MofNCompleteColumn(), TextColumn("games"), TimeRemainingColumn())
 
     class Advance(rl.callbacks.Callback):
@@ -52,11 +38,8 @@ def evaluate(policy, game: str, arguments: argparse.Namespace, screen: Console) 
             progress.advance(task)
 
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
-        task = progress.add_task("games", total=arguments.episodes)
-        history = dqn.test(
-            environments, nb_episodes=arguments.episodes, visualize=False, verbose=0, callbacks=[Advance()]
-        )
-    return history.history["episode_score"]
+        task = progress.add_task("games", total=protocol.episodes)
+        return play_games(policy, protocol, [Advance()])
 
 
 def report(scores: list[float], game: str) -> dict[str, Any]:
@@ -72,8 +55,7 @@ def report(scores: list[float], game: str) -> dict[str, Any]:
         "mean_interval_95": [float(low), float(high)],
     }
     if game in REFERENCES:
-        random, human = REFERENCES[game]
-        result["human_normalised"] = (result["mean"] - random) / (human - random)
+        result["human_normalised"] = human_normalised(game, result["mean"])
     return result
 
 
@@ -83,12 +65,9 @@ def main() -> int:
     policy, game = load_policy_and_game(arguments.policy, arguments.game)
     screen = Console(highlight=False)
     console.start_keras()
-    scores = evaluate(policy, game, arguments, screen)
+    protocol = Protocol(game, arguments.episodes, arguments.epsilon, arguments.sticky, arguments.seed)
+    scores = play_with_progress(policy, protocol, screen)
     result = report(scores, game)
-    protocol = (
-        f"{len(scores)} full games of {game}, epsilon {arguments.epsilon:g}, sticky actions {arguments.sticky:g}, "
-        f"1 to {NOOP_MAX} no-op frames at the start, at most {MAX_STEPS:,} steps of 4 frames, seed {arguments.seed}"
-    )
     low, high = result["mean_interval_95"]
     screen.print(f"{arguments.policy}: {protocol}.", soft_wrap=True)
     screen.print(f"mean {result['mean']:.1f} (95% interval {low:.1f} to {high:.1f})", style="bold")
@@ -106,7 +85,7 @@ def main() -> int:
         facts = {
             "policy": str(arguments.policy),
             "game": game,
-            "protocol": protocol,
+            "protocol": str(protocol),
             **result,
             "scores": scores,
             "policy_facts": policy.facts,

@@ -1,10 +1,67 @@
-"""A saved policy, ready to play: what play.py and evaluate.py share."""
+"""A policy, ready to play: what play.py, evaluate.py and the evaluations in a training share."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 import console
 from environments.atari import AtariEnvironment, canonical_game
 from models.policy_file import WINDOW_LENGTH, Policy, load_policy
+
+MAX_ENVIRONMENTS = 8
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How games are played whose raw scores count (Mnih et al. 2015, Methods, "Evaluation procedure")."""
+
+    game: str
+    episodes: int  # full games
+    epsilon: float = 0.05  # share of random actions
+    sticky: float = 0.0  # probability that the emulator repeats the last action
+    seed: int = 0
+    noop_max: int = 30  # most emulator frames of NOOP at the start of a game
+    max_steps: int = 27_000  # agent steps of a game, half an hour
+
+    def __str__(self) -> str:
+        return (
+            f"{self.episodes} full games of {self.game}, epsilon {self.epsilon:g}, sticky actions {self.sticky:g}, "
+            f"1 to {self.noop_max} no-op frames at the start, at most {self.max_steps:,} steps of 4 frames, "
+            f"seed {self.seed}"
+        )
+
+
+def play_games(policy: Policy, protocol: Protocol, callbacks: Sequence = ()) -> list[float]:
+    """Plays full games, several side by side, and returns their raw scores in the order in which they ended.
+
+    The same protocol gives the same scores, and the global random generators are left as they were.
+    """
+    from agents.dqn import get_random_state, set_random_state
+    from keras_rl import rl
+
+    before = get_random_state()
+    try:
+        np.random.seed(protocol.seed)  # keras-rl's policies draw from NumPy's global generator
+        environments = [
+            AtariEnvironment(
+                game=protocol.game,
+                sticky=protocol.sticky,
+                noop_max=protocol.noop_max,
+                max_episode_steps=protocol.max_steps,
+            )
+            for _ in range(min(MAX_ENVIRONMENTS, protocol.episodes))
+        ]
+        for index, environment in enumerate(environments):
+            environment.reset(seed=1_000 * protocol.seed + index)
+        dqn = build_agent(policy, rl.policy.EpsGreedyQPolicy(protocol.epsilon), len(environments))
+        history = dqn.test(
+            environments, nb_episodes=protocol.episodes, visualize=False, verbose=0, callbacks=list(callbacks)
+        )
+    finally:
+        set_random_state(before)
+    return history.history["episode_score"]
 
 
 def load_policy_and_game(path: Path, game: str | None) -> tuple[Policy, str]:

@@ -28,17 +28,24 @@ import console
 import files
 from config import Config, add_options, config_from, flag
 from environments.atari import AtariEnvironment, UnknownGameError, canonical_game
-from models.policy_file import WINDOW_LENGTH, PolicyFileError, check_writable, load_policy, save_policy
+from models.policy_file import WINDOW_LENGTH, Policy, PolicyFileError, check_writable, load_policy, save_policy
+from playing import Protocol, play_games
 
 BYTES_OF_PROGRAM = 1_200_000_000  # TensorFlow, networks, optimizer
 SAVE_INTERVAL_STEPS = 25_000  # of the policy and of the checkpoint
 REPORT_INTERVAL_STEPS = 500
+SHARE_OF_EVALUATIONS = 0.05  # of the time
 NEWEST = "the newest"
 
 
 def build_environments(config: Config) -> list[AtariEnvironment]:
     """The games played side by side, each with a seed of its own."""
-    environments = [AtariEnvironment(game=config.game, sticky=config.sticky) for _ in range(config.num_environments)]
+    environments = []
+    for index in range(config.num_environments):
+        own_view = not config.mixed_views or index % 2 == 0
+        environments.append(
+            AtariEnvironment(game=config.game, sticky=config.sticky, max_of_two=own_view, press_fire=own_view)
+        )
     for index, environment in enumerate(environments):
         environment.reset(seed=1_000 * config.seed + index)
         environment.action_space.seed(1_000 * config.seed + index)
@@ -92,6 +99,7 @@ def build_agent(config: Config, environments: list[AtariEnvironment]):
         enable_double_dqn=config.double,
         enable_dueling_network=config.dueling,
         terminal_on_life_loss=config.terminal_on_life_loss,
+        num_quantiles=config.num_quantiles,
     )
     learning_rate = keras.optimizers.schedules.PolynomialDecay(
         config.learning_rate,
@@ -120,6 +128,7 @@ class Run:
 def train(run: Run, screen: Console) -> int:
     """Trains, shows how it goes, saves. Returns the exit status."""
     from callbacks.checkpoint import Checkpointer, CheckpointError
+    from callbacks.evaluation import Evaluation, Evaluator
     from callbacks.monitor import MetricsFile, TrainingMonitor
     from callbacks.progress import ProgressDisplay, duration
     from callbacks.saving import PolicySaver
@@ -134,8 +143,15 @@ def train(run: Run, screen: Console) -> int:
 
     environments = build_environments(config)
     dqn = build_agent(config, environments)
+    protocol = Protocol(config.game, config.evaluation_games, sticky=config.sticky)
+
+    def play(weights: list, number: int) -> list[float]:
+        return play_games(Policy(tuple(weights), {}), dataclasses.replace(protocol, seed=number))
+
     monitor = TrainingMonitor(REPORT_INTERVAL_STEPS)
-    checkpointer = Checkpointer(run.folder / "checkpoint", SAVE_INTERVAL_STEPS, {"monitor": monitor}, warn)
+    evaluator = Evaluator(play, config.evaluation_steps)
+    extras = {"monitor": monitor, "evaluator": evaluator}
+    checkpointer = Checkpointer(run.folder / "checkpoint", SAVE_INTERVAL_STEPS, extras, warn)
     start = _take_up(run, dqn, environments, checkpointer)
     try:
         run.write()
@@ -145,11 +161,13 @@ def train(run: Run, screen: Console) -> int:
     display = ProgressDisplay(run.steps, screen)
     monitor.listeners = [display, metrics_file]
 
-    def save(path: Path = out) -> None:
+    def save(path: Path = out, evaluation: Evaluation | None = None) -> None:
+        """Writes the policy as it is, or the best one so far, whose evaluation it is."""
         facts = {
             "game": config.game,
             "actions": environments[0].get_action_meanings(),
-            "steps": dqn.step,
+            "steps": evaluation.step if evaluation else dqn.step,
+            "steps_of_training": dqn.step,
             "seed": config.seed,
             "sticky": config.sticky,
             "run": run.folder.name,
@@ -158,10 +176,22 @@ def train(run: Run, screen: Console) -> int:
             "config": dataclasses.asdict(config),
             "versions": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "ale-py")},
         }
-        aside = save_policy(path, dqn.plain_weights(), facts)
+        if evaluation:
+            facts |= {"evaluation_score": evaluation.mean, "evaluation_protocol": f"mean raw score, {protocol}"}
+        aside = save_policy(path, evaluator.best_weights if evaluation else dqn.plain_weights(), facts)
         if aside:
             kept = path.with_name(aside.name)
             screen.print(f"The policy that was in {path} is of another run; it is kept as {kept}.", soft_wrap=True)
+
+    def on_evaluation(evaluation: Evaluation) -> None:
+        screen.print(f"{_in_words(evaluation)}{', the best so far' * (evaluation is evaluator.best)}.", soft_wrap=True)
+        if evaluation is evaluator.best:
+            try:
+                save(run.folder / "best.h5", evaluation)
+            except (OSError, ValueError) as error:
+                warn(error)
+
+    evaluator.listeners = [monitor.on_evaluation, on_evaluation]
 
     def stop(signal_number: int, frame: object) -> None:
         dqn.stop_training = True
@@ -174,7 +204,12 @@ def train(run: Run, screen: Console) -> int:
         dqn.fit(
             environments,
             nb_steps=run.steps,
-            callbacks=[checkpointer, monitor, PolicySaver(save, SAVE_INTERVAL_STEPS, warn)],
+            callbacks=[
+                checkpointer,
+                *([evaluator] if config.evaluations else []),
+                monitor,
+                PolicySaver(save, SAVE_INTERVAL_STEPS, warn),
+            ],
             verbose=0,
         )
     seconds = time.monotonic() - started
@@ -187,9 +222,20 @@ def train(run: Run, screen: Console) -> int:
     )
     if stopped:
         screen.print(f"Go on with it: python train.py --resume {run.folder}", soft_wrap=True)
-    saved = _save_at_first_place(save, [out, run.folder / "policy.h5", Path(tempfile.gettempdir(), "policy.h5")], warn)
+    best = None if stopped else evaluator.best
+    places = [out, run.folder / "policy.h5", Path(tempfile.gettempdir(), "policy.h5")]
+    saved = _save_at_first_place(lambda path: save(path, best), places, warn)
     option = "" if saved == Path("policy.h5") else f" --policy {saved}"
     screen.print(f"The policy is in {saved}. Watch it play: python play.py{option}", soft_wrap=True)
+    if best and evaluator.last:
+        last = "" if best is evaluator.last else f" The last one: {_in_words(evaluator.last)}."
+        screen.print(f"It is the best of {evaluator.number} evaluations. {_in_words(best)}.{last}", soft_wrap=True)
+    elif evaluator.best:
+        screen.print(
+            f"It is the newest one, not evaluated; the best so far is in {run.folder / 'best.h5'}. "
+            f"{_in_words(evaluator.best)}.",
+            soft_wrap=True,
+        )
     return console.STOPPED if stopped else console.DONE
 
 
@@ -327,7 +373,8 @@ def settle_by_measurement(config: Config, minutes: float | None, screen: Console
     config = dataclasses.replace(config, precision=precision)
     if minutes is not None:
         seconds_left = 60 * minutes - (time.monotonic() - started)
-        config = dataclasses.replace(config, steps=int(speed * seconds_left))
+        share = 1 - SHARE_OF_EVALUATIONS if config.evaluations else 1
+        config = dataclasses.replace(config, steps=int(speed * seconds_left * share))
     updates = ", ".join(f"{1_000 * seconds:.1f} ms in {name}" for name, seconds in update_seconds.items())
     screen.print(
         f"Measured here: an update takes {updates}. {config.steps:,} steps in {precision} will take about "
@@ -353,13 +400,17 @@ def _take_up(run: Run, dqn, environments: list[AtariEnvironment], checkpointer) 
     return start
 
 
+def _in_words(evaluation) -> str:
+    return f"Step {evaluation.step:,}: mean {evaluation.mean:.1f} in {len(evaluation.scores)} games"
+
+
 def _is_saved(run: Run, step: int) -> bool:
     """Whether the policy is there that a training ends with, which is written after its last checkpoint."""
     try:
         facts = load_policy(run.out).facts
     except PolicyFileError:
         return False
-    return (facts.get("run"), facts.get("steps")) == (run.folder.name, step)
+    return (facts.get("run"), facts.get("steps_of_training")) == (run.folder.name, step)
 
 
 def _save_at_first_place(save, places: list[Path], warn) -> Path:

@@ -13,7 +13,7 @@ from agents.learner import Learner
 from agents.player import COUNTERS, Player, require_state
 from keras_rl import as_keras_rl_environment, clone_model, rl
 from memory.replay import FrameStacks, SequentialMemory
-from models.heads import dueling_network, fold_dueling, fold_quantiles, quantile_network
+from models.heads import fold_head, with_head
 
 
 class DQNAgent(rl.agents.dqn.DQNAgent):
@@ -58,16 +58,15 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         num_quantiles: int = 1,
         **kwargs,
     ) -> None:
-        if num_quantiles < 1 or (num_quantiles > 1 and enable_dueling_network):
-            raise ValueError(f"num_quantiles is {num_quantiles}, expected 1 or more, and 1 in a dueling network.")
+        head: dict[str, Any] = {"num_quantiles": num_quantiles}
         if enable_dueling_network:
-            model = dueling_network(model, dueling_type)
-        elif num_quantiles > 1:
-            model = quantile_network(model, num_quantiles)
+            head["dueling_type"] = dueling_type
+        if enable_dueling_network or num_quantiles != 1:
+            model = with_head(model, **head)
         super().__init__(model, policy, test_policy, enable_double_dqn, False, dueling_type, *args, **kwargs)
         self.enable_dueling_network = enable_dueling_network
         self.terminal_on_life_loss = terminal_on_life_loss
-        self.num_quantiles = num_quantiles
+        self._head = head
         self.stop_training = False
         self._own_memory = isinstance(self.memory, SequentialMemory)
         self._players: list[Player] = []
@@ -255,11 +254,7 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
             ValueError: For dueling_type "max", which is not linear.
         """
         *body, kernel, bias = self.model.get_weights()
-        if self.enable_dueling_network:
-            kernel, bias = fold_dueling(kernel, bias, self.dueling_type)
-        elif self.num_quantiles > 1:
-            kernel, bias = fold_quantiles(kernel, bias, self.num_quantiles)
-        return [*body, kernel, bias]
+        return [*body, *fold_head(kernel, bias, **self._head)]
 
     def get_state(self) -> dict[str, Any]:
         """All that decides how `fit` goes on, but for the memory's entries, see `SequentialMemory.get_entries`.

@@ -56,7 +56,7 @@ class Learner:
         self.delta_clip = delta_clip
         self.soft_update = target_model_update if target_model_update < 1 else 0.0
         self.metrics = [keras.metrics.get(metric) for metric in metrics]
-        self._quantiles = None  # the networks without their last layer
+        self._quantiles: list[keras.Model] = []  # the networks without their last layer
         if isinstance(model.layers[-1], QuantileMean):
             self._quantiles = [keras.Model(m.inputs, m.layers[-1].input) for m in (model, target_model)]
         optimizer.build(model.trainable_variables)
@@ -100,7 +100,7 @@ class Learner:
     def _update(self, state0, action, reward, state1, discount):
         state0, state1 = self._network_input(state0), self._network_input(state1)
         td_target, td_loss = self._td_target, self._td_loss
-        if self._quantiles is not None:
+        if self._quantiles:
             td_target, td_loss = self._quantile_target, self._quantile_loss
         y = td_target(reward, state1, discount)  # (batch,), or (batch, N) of N quantiles
         with tf.GradientTape() as tape:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 import files
+from callbacks.evaluation import Evaluation
 from keras_rl import rl
 
 
@@ -24,6 +25,7 @@ class Snapshot:
     episodes: int  # games finished so far
     score: float  # mean of the last 100 games
     best_score: float  # of a single game
+    evaluation: float  # mean score of the last evaluation
     epsilon: float  # share of random actions, at the last update
     loss: float  # mean over the updates of the last interval
     mean_q: float  # likewise: mean over the batch of max Q
@@ -41,7 +43,7 @@ class TrainingMonitor(rl.callbacks.Callback):
         self.episodes = 0
         self._metrics: list[Sequence[float]] = []  # of the interval so far
         self.reported_step = 0
-        self._epsilon = np.nan
+        self._epsilon = self._evaluation = np.nan
         self._seconds_before = 0.0  # of the sessions before, if the training was resumed
 
     def on_train_begin(self, logs=None) -> None:
@@ -58,6 +60,10 @@ class TrainingMonitor(rl.callbacks.Callback):
         self.scores.append(logs["episode_score"])
         self.best_score = np.fmax(self.best_score, logs["episode_score"])
 
+    def on_evaluation(self, evaluation: Evaluation) -> None:
+        """For `Evaluator.listeners`."""
+        self._evaluation = evaluation.mean
+
     def on_train_end(self, logs=None) -> None:
         if self.model.step > self.reported_step:
             self._report(self.model.step)
@@ -71,6 +77,7 @@ class TrainingMonitor(rl.callbacks.Callback):
             "metrics": [list(metrics) for metrics in self._metrics],
             "reported_step": self.reported_step,
             "epsilon": float(self._epsilon),
+            "evaluation": float(self._evaluation),
             "seconds": self._seconds_before + time.monotonic() - self._started,
         }
 
@@ -79,7 +86,8 @@ class TrainingMonitor(rl.callbacks.Callback):
         self.scores.extend(state["scores"])
         self.best_score, self.episodes = state["best_score"], state["episodes"]
         self._metrics, self.reported_step = state["metrics"], state["reported_step"]
-        self._epsilon, self._seconds_before = state["epsilon"], state["seconds"]
+        self._epsilon, self._evaluation = state["epsilon"], state["evaluation"]
+        self._seconds_before = state["seconds"]
 
     @property
     def mean_score(self) -> float:
@@ -100,6 +108,7 @@ class TrainingMonitor(rl.callbacks.Callback):
             episodes=self.episodes,
             score=self.mean_score,
             best_score=float(self.best_score),
+            evaluation=float(self._evaluation),
             epsilon=float(self._epsilon),
             loss=float(means["loss"]),
             mean_q=float(means["mean_q"]),

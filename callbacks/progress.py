@@ -61,8 +61,8 @@ class ProgressDisplay:
             f"{number(s.score)} last 100",
             "best game",
             number(s.best_score),
-            "games",
-            f"{s.episodes:,}",
+            "evaluation",
+            number(s.evaluation),
         )
         rows.add_row("loss", number(s.loss, 4), "mean Q", number(s.mean_q, 3), "epsilon", number(s.epsilon, 3))
         rows.add_row("speed", f"{self._speed:,.0f} steps/s", "elapsed", duration(s.seconds), "left", eta)
@@ -76,6 +76,7 @@ class ProgressDisplay:
         return (
             f"{s.step:>{len(f'{self.total_steps:,}')},}/{self.total_steps:,} {100 * s.step / self.total_steps:5.1f}%"
             f"  score {number(s.score)} (best {number(s.best_score)}, {s.episodes:,} games)"
+            f"  evaluation {number(s.evaluation)}"
             f"  epsilon {number(s.epsilon, 3)}  loss {number(s.loss, 4)}  mean Q {number(s.mean_q, 3)}"
             f"  {self._speed:,.0f} steps/s  left {eta}"
         )

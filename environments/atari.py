@@ -59,7 +59,8 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
 
     Observation: the grey screen, uint8 (height, width), in most games (210, 160). Each pixel is the maximum
     of the last two frames, as the console draws some sprites on every other frame only (Mnih et al. 2015,
-    Methods, "Preprocessing"); the last frame counts alone if `action_repeat` is 1 or the game ended sooner.
+    Methods, "Preprocessing"); the last frame counts alone if `action_repeat` is 1, the game ended sooner or
+    `max_of_two` is off.
 
     Reward: the raw score gained, a float, the frames of FIRE included.
 
@@ -88,6 +89,7 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
         max_episode_steps: agent steps after which a game is truncated; 27,000 are 108,000 frames, half an
             hour, the limit of ale-py's own `ALE/...-v5`.
         press_fire: whether FIRE is pressed at the start of a game and after a lost life.
+        max_of_two: whether an observation is the maximum of two frames, or the last one as it is.
         mode: game mode, one of those that ALE lists for the game; None for its default.
         difficulty: position of the difficulty switch, likewise.
         render_mode: "rgb_array", or None for no `render`.
@@ -115,6 +117,7 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
         noop_max: int = 30,
         max_episode_steps: int = 27_000,
         press_fire: bool = True,
+        max_of_two: bool = True,
         mode: int | None = None,
         difficulty: int | None = None,
         render_mode: str | None = None,
@@ -138,6 +141,7 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
         self._action_repeat = action_repeat
         self._noop_max = noop_max
         self._max_episode_steps = max_episode_steps
+        self._max_of_two = max_of_two and action_repeat > 1
         self._on_frame = on_frame
 
         self._env = _make(self.game, sticky, mode, difficulty)
@@ -301,9 +305,7 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
             self._ale.getScreenGrayscale(self._screens[-1])
 
     def _observation(self) -> np.ndarray:
-        if self._action_repeat == 1:
-            return self._screens[-1].copy()
-        return np.maximum(*self._screens)
+        return np.maximum(*self._screens) if self._max_of_two else self._screens[-1].copy()
 
     def _info(self, life_lost: bool) -> dict[str, Any]:
         return {"lives": self._lives, "life_lost": life_lost, "score": self._score}

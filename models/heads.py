@@ -10,7 +10,7 @@ import numpy as np
 class DuelingAggregation(keras.layers.Layer):
     """Q-values from a state value V = y[:, 0] and advantages A = y[:, 1:] (Wang et al. 2016, section 3).
 
-    Input shape: (batch, 1 + nb_actions). Output shape: (batch, nb_actions).
+    Input shape: (batch, 1 + nb_actions, ...). Output shape: (batch, nb_actions, ...).
     """
 
     def __init__(self, dueling_type: str, **kwargs) -> None:
@@ -40,36 +40,42 @@ class QuantileMean(keras.layers.Layer):
         return keras.ops.mean(quantiles, axis=-1)
 
 
-def dueling_network(model: keras.Model, dueling_type: str) -> keras.Model:
-    """`model` with its last layer replaced by a dueling head, as keras-rl builds it.
-
-    Raises:
-        ValueError: If `dueling_type` is none of "avg", "max", "naive".
-    """
-    if dueling_type not in ("avg", "max", "naive"):
-        raise ValueError(f'dueling_type is "{dueling_type}", expected "avg", "max" or "naive".')
-    y = keras.layers.Dense(1 + model.outputs[0].shape[-1], name="value_and_advantages")(model.layers[-2].output)
-    return keras.Model(model.inputs, DuelingAggregation(dueling_type, name="q_values")(y))
-
-
-def quantile_network(model: keras.Model, num_quantiles: int) -> keras.Model:
-    """`model` with its last layer replaced by `num_quantiles` quantiles an action and their mean, the Q-value."""
-    nb_actions = model.outputs[0].shape[-1]
-    y = keras.layers.Dense(nb_actions * num_quantiles, name="quantiles")(model.layers[-2].output)
-    y = keras.layers.Reshape((nb_actions, num_quantiles), name="quantiles_by_action")(y)
-    return keras.Model(model.inputs, QuantileMean(name="q_values")(y))
-
-
-def fold_dueling(kernel: np.ndarray, bias: np.ndarray, dueling_type: str) -> tuple[np.ndarray, np.ndarray]:
-    """Folds the dueling head of keras-rl into one plain Dense layer with the same Q-values.
-
-    keras-rl's head is a Dense y of one state value V = y[:, 0] and an advantage A = y[:, 1:] for each action.
-    "avg" (Q = V + A - mean A) and "naive" (Q = V + A) are linear in y, so they fold exactly.
+def with_head(model: keras.Model, *, dueling_type: str | None = None, num_quantiles: int = 1) -> keras.Model:
+    """`model` with another head in place of its last layer. Its output remains (batch, nb_actions) Q-values.
 
     Args:
-        kernel: (inputs, nb_actions + 1) float.
-        bias: (nb_actions + 1,) float.
-        dueling_type: "avg" or "naive".
+        model: a network that ends in a Dense layer of one Q-value per action.
+        dueling_type: a state value and advantages, put together as keras-rl does: "avg", "max" or "naive".
+        num_quantiles: from 2 on, so many quantiles of the return of each action; the last layer is `QuantileMean`.
+
+    Raises:
+        ValueError: an argument is none of these.
+    """
+    if dueling_type not in (None, "avg", "max", "naive"):
+        raise ValueError(f'dueling_type is "{dueling_type}", expected "avg", "max" or "naive".')
+    if num_quantiles < 1:
+        raise ValueError(f"num_quantiles is {num_quantiles}, expected 1 or more.")
+    rows = model.outputs[0].shape[-1] + (dueling_type is not None)
+    y = keras.layers.Dense(rows * num_quantiles, name="head")(model.layers[-2].output)
+    if num_quantiles > 1:
+        y = keras.layers.Reshape((rows, num_quantiles), name="quantiles")(y)
+    if dueling_type is not None:
+        y = DuelingAggregation(dueling_type, name="q_values" if num_quantiles == 1 else "dueling")(y)
+    if num_quantiles > 1:
+        y = QuantileMean(name="q_values")(y)
+    return keras.Model(model.inputs, y)
+
+
+def fold_head(
+    kernel: np.ndarray, bias: np.ndarray, *, dueling_type: str | None = None, num_quantiles: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """The kernel and bias of a plain Dense layer with the same Q-values: all of a head that is linear folds exactly.
+
+    Args:
+        kernel: (inputs, outputs) float, of the Dense layer in the head.
+        bias: (outputs,) float.
+        dueling_type, num_quantiles: as `with_head` was told. Q = V + A - mean A ("avg"), Q = V + A ("naive") and the
+            mean of quantiles are linear.
 
     Returns:
         kernel (inputs, nb_actions) and bias (nb_actions,), float32.
@@ -77,29 +83,15 @@ def fold_dueling(kernel: np.ndarray, bias: np.ndarray, dueling_type: str) -> tup
     Raises:
         ValueError: any other `dueling_type`; "max" (Q = V + A - max A) is not linear.
     """
-    if dueling_type not in ("avg", "naive"):
+    if dueling_type not in (None, "avg", "naive"):
         raise ValueError(
             f"A dueling head of type {dueling_type!r} cannot be folded into a Dense layer; expected 'avg' or "
             "'naive', which are linear: train with one of these to get a policy.h5."
         )
-    head = np.vstack([kernel, bias]).astype(np.float64)  # (inputs + 1, nb_actions + 1)
-    value, advantage = head[:, :1], head[:, 1:]
-    if dueling_type == "avg":
-        advantage = advantage - advantage.mean(axis=1, keepdims=True)
-    q_values = (value + advantage).astype(np.float32)  # (inputs + 1, nb_actions)
-    return q_values[:-1], q_values[-1]
-
-
-def fold_quantiles(kernel: np.ndarray, bias: np.ndarray, num_quantiles: int) -> tuple[np.ndarray, np.ndarray]:
-    """Folds the head of `quantile_network` into one plain Dense layer with the same Q-values: a mean is linear.
-
-    Args:
-        kernel: (inputs, nb_actions * num_quantiles) float.
-        bias: (nb_actions * num_quantiles,) float.
-
-    Returns:
-        kernel (inputs, nb_actions) and bias (nb_actions,), float32.
-    """
-    head = np.vstack([kernel, bias]).astype(np.float64)
-    q_values = head.reshape(len(head), -1, num_quantiles).mean(axis=-1).astype(np.float32)  # (inputs + 1, nb_actions)
+    head = np.vstack([kernel, bias]).astype(np.float64)  # (inputs + 1, outputs)
+    head = head.reshape(len(head), -1, num_quantiles).mean(axis=-1)
+    if dueling_type is not None:
+        value, advantage = head[:, :1], head[:, 1:]
+        head = value + advantage - (advantage.mean(axis=1, keepdims=True) if dueling_type == "avg" else 0.0)
+    q_values = head.astype(np.float32)  # (inputs + 1, nb_actions)
     return q_values[:-1], q_values[-1]

@@ -202,6 +202,20 @@ def test_sprites_drawn_on_every_other_frame_are_always_seen():
     assert any((environment.step(1)[0] != screen()).any() for _ in range(50))
 
 
+def test_the_last_frame_may_be_seen_as_it_is():
+    """As in keras-rl's example; the maximum is that of the last frame and the one before."""
+    frames = []
+    environment = AtariEnvironment(max_of_two=False, on_frame=lambda ale: frames.append(ale.getScreenGrayscale()))
+    both = AtariEnvironment()
+    environment.reset(seed=1)
+    both.reset(seed=1)
+    for step in range(100):
+        action = step // 3 % 4
+        seen, maximum = environment.step(action)[0], both.step(action)[0]
+        np.testing.assert_array_equal(seen, frames[-1])
+        np.testing.assert_array_equal(maximum, np.maximum(frames[-2], frames[-1]))
+
+
 @pytest.mark.parametrize("action_repeat", [1, 4])
 def test_an_observation_is_not_overwritten_by_later_steps(action_repeat):
     environment = AtariEnvironment(action_repeat=action_repeat)

@@ -85,7 +85,7 @@ def test_a_policy_that_cannot_be_saved_does_not_end_the_training():
     assert len(warnings) == 1
 
 
-SNAPSHOT = Snapshot(50_000, 100.0, 500.0, 200, 12.34, 40.0, 0.1234, 0.01234, 1.5)
+SNAPSHOT = Snapshot(50_000, 100.0, 500.0, 200, 12.34, 40.0, 15.67, 0.1234, 0.01234, 1.5)
 
 
 def shown(snapshots, terminal):
@@ -100,18 +100,27 @@ def shown(snapshots, terminal):
 def test_a_log_gets_plain_lines():
     text = shown([SNAPSHOT], terminal=False)
     assert text.count("\n") == 1
-    for part in ("50,000/100,000", "50.0%", "score 12.3", "best 40.0", "500 steps/s", "left 2 min", "epsilon 0.123"):
+    for part in (
+        "50,000/100,000",
+        "50.0%",
+        "score 12.3",
+        "best 40.0",
+        "500 steps/s",
+        "left 2 min",
+        "epsilon 0.123",
+        "evaluation 15.7",
+    ):
         assert part in text
 
 
 def test_a_terminal_of_80_columns_shows_everything_without_breaking_a_line():
     text = shown([SNAPSHOT], terminal=True)
-    for part in ("50,000 of 100,000 agent steps", "12.3", "40.0", "0.0123", "500 steps/s", "2 min"):
+    for part in ("50,000 of 100,000 agent steps", "12.3", "40.0", "15.7", "0.0123", "500 steps/s", "2 min"):
         assert part in text
 
 
 def test_before_the_first_update_no_time_is_promised():
-    early = Snapshot(500, 1.0, 900.0, 0, *[math.nan] * 5)
+    early = Snapshot(500, 1.0, 900.0, 0, *[math.nan] * 6)
     assert "left known once learning begins" in shown([early], terminal=False)
 
 

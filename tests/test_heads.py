@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.heads import fold_dueling, fold_quantiles
+from models.heads import fold_head
 
 
 @pytest.mark.parametrize("dueling_type", ["avg", "naive"])
@@ -12,7 +12,7 @@ def test_a_folded_dueling_head_gives_the_q_values_of_keras_rl(dueling_type):
     kernel, bias, features = (generator.normal(size=shape) for shape in ((512, 5), (5,), (7, 512)))
     y = features @ kernel + bias
     expected = y[:, :1] + y[:, 1:] - (y[:, 1:].mean(axis=1, keepdims=True) if dueling_type == "avg" else 0)
-    folded_kernel, folded_bias = fold_dueling(kernel, bias, dueling_type)
+    folded_kernel, folded_bias = fold_head(kernel, bias, dueling_type=dueling_type)
     assert folded_kernel.shape == (512, 4) and folded_bias.shape == (4,)
     assert folded_kernel.dtype == folded_bias.dtype == np.float32
     np.testing.assert_allclose(features @ folded_kernel + folded_bias, expected, atol=1e-4)
@@ -21,14 +21,14 @@ def test_a_folded_dueling_head_gives_the_q_values_of_keras_rl(dueling_type):
 @pytest.mark.parametrize("dueling_type", ["max", "mean"])
 def test_a_dueling_head_that_is_not_linear_is_refused(dueling_type):
     with pytest.raises(ValueError, match=f"'{dueling_type}' cannot be folded.*expected 'avg' or 'naive'"):
-        fold_dueling(np.zeros((512, 5)), np.zeros(5), dueling_type)
+        fold_head(np.zeros((512, 5)), np.zeros(5), dueling_type=dueling_type)
 
 
 def test_a_folded_quantile_head_gives_the_mean_of_the_quantiles():
     generator = np.random.default_rng(0)
     kernel, bias, features = (generator.normal(size=shape) for shape in ((512, 4 * 8), (4 * 8,), (7, 512)))
     expected = (features @ kernel + bias).reshape(7, 4, 8).mean(axis=2)
-    folded_kernel, folded_bias = fold_quantiles(kernel, bias, 8)
+    folded_kernel, folded_bias = fold_head(kernel, bias, num_quantiles=8)
     assert folded_kernel.shape == (512, 4) and folded_bias.shape == (4,)
     assert folded_kernel.dtype == folded_bias.dtype == np.float32
     np.testing.assert_allclose(features @ folded_kernel + folded_bias, expected, atol=1e-4)

@@ -41,11 +41,16 @@ class TestATraining:
         assert "Done: 1,200 steps" in process.stdout
         assert "The policy is in policy.h5. Watch it play: python play.py" in process.stdout
         assert "runs/first/metrics.csv" in process.stdout
+        assert "Step 600: mean" in process.stdout
+        assert "It is the best of 2 evaluations. Step" in process.stdout
 
     def test_the_policy_carries_its_facts(self, finished):
         policy = load_policy(finished[0] / "policy.h5", nb_actions=4)
         facts = policy.facts
-        assert (facts["game"], facts["steps"], facts["seed"], facts["run"]) == ("breakout", 1200, 3, "first")
+        assert (facts["game"], facts["seed"], facts["run"]) == ("breakout", 3, "first")
+        assert facts["steps_of_training"] == 1200
+        assert facts["steps"] in (600, 1200), "where it was evaluated"
+        assert "4 full games of breakout, epsilon 0.05" in facts["evaluation_protocol"]
         assert facts["actions"] == ["NOOP", "FIRE", "RIGHT", "LEFT"]
         assert facts["config"]["num_environments"] == 2
 
@@ -55,6 +60,8 @@ class TestATraining:
         assert [int(row["step"]) for row in rows] == [500, 1000, 1200]
         assert all(float(row["loss"]) > 0 for row in rows)
         assert 0 <= float(rows[2]["epsilon"]) <= 1
+        assert np.isnan(float(rows[0]["evaluation"]))
+        assert float(rows[2]["evaluation"]) >= 0
 
     def test_the_configuration_is_kept(self, finished):
         config = json.loads((finished[0] / "runs/first/config.json").read_text())
@@ -66,6 +73,13 @@ class TestATraining:
         assert again.returncode == 0, again.stderr
         first, second = (load_policy(folder / name).weights for name in ("policy.h5", "second.h5"))
         for a, b in zip(first, second, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+    def test_the_best_policy_is_kept_and_is_the_one_that_is_saved(self, finished):
+        folder, _ = finished
+        best, saved = (load_policy(folder / name) for name in ("runs/first/best.h5", "policy.h5"))
+        assert best.facts["evaluation_score"] == saved.facts["evaluation_score"]
+        for a, b in zip(best.weights, saved.weights, strict=True):
             np.testing.assert_array_equal(a, b)
 
     def test_a_policy_of_another_run_is_kept_aside(self, finished):
@@ -99,7 +113,9 @@ def test_a_signal_saves_and_ends_with_status_130(number, tmp_path):
     assert process.returncode == 130
     assert err == ""
     assert "Stopped after" in out
-    assert load_policy(tmp_path / "policy.h5").facts["steps"] >= 1000
+    facts = load_policy(tmp_path / "policy.h5").facts
+    assert facts["steps"] == facts["steps_of_training"] >= 1000
+    assert "evaluation_score" not in facts
 
 
 @pytest.mark.slow

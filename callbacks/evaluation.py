@@ -1,0 +1,78 @@
+"""Measures the policy while it is being trained, and keeps the best."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from keras_rl import rl
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Raw scores of full games of the policy that a training had come to."""
+
+    step: int  # agent steps of the training
+    scores: list[float]
+
+    @property
+    def mean(self) -> float:
+        """The mean score."""
+        return float(np.mean(self.scores))
+
+
+class Evaluator(rl.callbacks.Callback):
+    """Plays games with the policy as it is, every `interval` agent steps and when `fit` is done; keeps the best one.
+
+    Args:
+        play: Called with weights as `DQNAgent.plain_weights` gives them, and the number of the evaluation, from 1 on,
+            as a seed; returns raw scores of full games. It must leave the training and its random generators alone:
+            then the training goes on, bit for bit, as it would have without.
+        interval: Agent steps from one evaluation to the next.
+        listeners: Called with each `Evaluation`, once `best` is up to date.
+    """
+
+    def __init__(
+        self,
+        play: Callable[[list[np.ndarray], int], list[float]],
+        interval: int,
+        listeners: Sequence[Callable[[Evaluation], None]] = (),
+    ) -> None:
+        super().__init__()
+        self.play = play
+        self.interval = interval
+        self.listeners = listeners
+        self.number = 0  # of evaluations so far
+        self.last: Evaluation | None = None
+        self.best: Evaluation | None = None
+        self.best_weights: list[np.ndarray] = []
+
+    def on_step_end(self, step: int, logs=None) -> None:
+        if (self.model.step + 1) % self.interval == 0:
+            self._evaluate(self.model.step + 1)
+
+    def on_train_end(self, logs=None) -> None:
+        was_stopped = self.model.stop_training or (logs or {}).get("did_abort")
+        if not was_stopped and (self.last is None or self.last.step < self.model.step):
+            self._evaluate(self.model.step)
+
+    def get_state(self) -> dict[str, Any]:
+        """What the end of the training depends on: JSON values and arrays."""
+        last, best = (evaluation and asdict(evaluation) for evaluation in (self.last, self.best))
+        return {"number": self.number, "last": last, "best": best, "best_weights": self.best_weights}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes on where `get_state` was called."""
+        self.number = state["number"]
+        self.last, self.best = (state[name] and Evaluation(**state[name]) for name in ("last", "best"))
+        self.best_weights = state["best_weights"]
+
+    def _evaluate(self, step: int) -> None:
+        weights = self.model.plain_weights()
+        self.number += 1
+        self.last = Evaluation(step, self.play(weights, self.number))
+        if self.best is None or self.last.mean >= self.best.mean:
+            self.best, self.best_weights = self.last, weights
+        for listener in self.listeners:
+            listener(self.last)

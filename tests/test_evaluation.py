@@ -1,0 +1,123 @@
+"""Evaluations during a training: they keep the best policy, and the training does not notice them."""
+
+import numpy as np
+import pytest
+
+from agents.dqn import get_random_state
+from callbacks.evaluation import Evaluation, Evaluator
+from config import Config
+from keras_rl import rl
+from models.policy_file import Policy
+from playing import Protocol, play_games
+from train import build_agent, build_environments
+
+
+class Agent:
+    """What an `Evaluator` knows of an agent: its step and its weights, which here are the step."""
+
+    def __init__(self):
+        self.step, self.stop_training = 0, False
+
+    def plain_weights(self):
+        return [np.array([self.step])]
+
+
+def run(evaluator, num_steps, *, first=0, stop=False, logs=None):
+    agent = Agent()
+    evaluator.set_model(agent)
+    for agent.step in range(first, num_steps):
+        evaluator.on_step_end(agent.step)
+    agent.step, agent.stop_training = num_steps, stop
+    evaluator.on_train_end(logs)
+
+
+def test_the_policy_is_evaluated_at_intervals_and_at_the_end_and_the_best_is_kept():
+    scores = {1: [1.0, 3.0], 2: [9.0, 5.0], 3: [4.0, 4.0]}
+    heard: list[Evaluation] = []
+    evaluator = Evaluator(lambda weights, number: scores[number], 10, [heard.append])
+    run(evaluator, 25)
+    assert heard == [Evaluation(10, scores[1]), Evaluation(20, scores[2]), Evaluation(25, scores[3])]
+    assert (evaluator.number, evaluator.best, evaluator.last) == (3, heard[1], heard[2])
+    assert heard[1].mean == 7
+    assert evaluator.best_weights == [19], "of the step that ended, not of the end"
+
+
+def test_of_two_equally_good_policies_the_later_is_kept():
+    evaluator = Evaluator(lambda weights, number: [2.0], 10)
+    run(evaluator, 20)
+    assert evaluator.number == 2, "the end is the second, and not evaluated twice"
+    assert evaluator.best is evaluator.last
+
+
+@pytest.mark.parametrize("end", [{"stop": True}, {"logs": {"did_abort": True}}])
+def test_whoever_stops_a_training_need_not_wait_for_an_evaluation(end):
+    heard: list[Evaluation] = []
+    run(Evaluator(lambda weights, number: [2.0], 10, [heard.append]), 15, **end)
+    assert heard == [Evaluation(10, [2.0])]
+
+
+def test_it_goes_on_where_it_was():
+    def scores(weights, number):
+        return [float(number % 3)]
+
+    whole, first, second = (Evaluator(scores, 10) for _ in range(3))
+    run(whole, 60)
+    run(first, 35, stop=True)
+    second.set_state(first.get_state())
+    run(second, 60, first=35)
+    assert second.get_state() == whole.get_state()
+
+
+def test_a_training_does_not_notice_that_it_is_evaluated():
+    config = Config(
+        steps=400,
+        num_environments=2,
+        warmup_steps=100,
+        memory_size=1_000,
+        batch_size=8,
+        target_update_steps=100,
+        precision="float32",
+        num_quantiles=4,
+    )
+    ends = []
+    for evaluated in (False, True):
+        environments = build_environments(config)
+        agent = build_agent(config, environments)
+        protocol = Protocol("breakout", 2, epsilon=0.5, max_steps=30)
+        evaluator = Evaluator(lambda weights, _: play_games(Policy(tuple(weights), {}), protocol), 150)  # noqa: B023
+        history = agent.fit(environments, config.steps, callbacks=[evaluator] * evaluated, verbose=0).history
+        assert evaluator.number == (3 if evaluated else 0)
+        ends.append((agent.get_state(), history))
+    (state, history), (evaluated_state, evaluated_history) = ends
+    assert str(state) == str(evaluated_state)  # counters, generators, games
+    for name in ("model", "target_model", "optimizer"):
+        for a, b in zip(state[name], evaluated_state[name], strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert history == evaluated_history
+
+
+def test_games_leave_the_random_generators_as_they_were():
+    config = Config(precision="float32")
+    policy = Policy(tuple(build_agent(config, build_environments(config)).plain_weights()), {})
+    before = str(get_random_state())
+    protocol = Protocol("breakout", 3, epsilon=0.9, max_steps=20, seed=5)
+    scores = play_games(policy, protocol)
+    assert str(get_random_state()) == before
+    assert play_games(policy, protocol) == scores
+    assert len(scores) == 3
+
+
+def test_games_are_played_by_the_protocol():
+    """Of a hundred actions with epsilon 0.5, about half are the greedy one."""
+    taken = []
+
+    class Look(rl.callbacks.Callback):
+        def on_step_end(self, step, logs=None):
+            taken.append(logs["action"])
+
+    shapes = [(8, 8, 4, 32), (4, 4, 32, 64), (3, 3, 64, 64), (3136, 512), (512, 4)]
+    weights = [np.zeros(s, np.float32) for shape in shapes for s in (shape, shape[-1:])]
+    weights[-1][2] = 1.0
+    play_games(Policy(tuple(weights), {}), Protocol("breakout", 4, epsilon=0.5, max_steps=50), [Look()])
+    assert len(taken) == 200
+    assert 0.5 < np.mean(np.array(taken) == 2) < 0.75, "half of the random actions in four are greedy too"
