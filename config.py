@@ -43,7 +43,7 @@ class Config:
     batch_size: int = option(64, "transitions in an update (Mnih et al. 2015: 32)", low=1, high=4096)
     train_interval: int = option(8, "agent steps from one update to the next (Mnih et al. 2015: 4)", low=1)
     target_update_steps: int = option(
-        2_000, "agent steps from one copy to the target network to the next (Mnih et al. 2015: 40,000)", low=1
+        1_000, "agent steps from one copy to the target network to the next (Mnih et al. 2015: 40,000)", low=1
     )
     n_step: int = option(3, "rewards in a return (Hessel et al. 2018: 3; Mnih et al. 2015: 1)", low=1, high=20)
     gamma: float = option(0.99, "discount factor (Mnih et al. 2015)", low=0, high=1)
