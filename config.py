@@ -31,7 +31,7 @@ class Config:
     num_environments: int = option(8, "games played side by side, acting in one network call", low=1, high=256)
     mixed_views: bool = option(
         True,
-        "every other game is played as keras-rl's example sees it: the last frame as it is, FIRE left to the agent; "
+        "of four games one is played as keras-rl's example sees it: the last frame as it is, FIRE left to the agent; "
         "the policy is then good at either",
     )
     memory_size: int = option(300_000, "replay memory, in observations (Mnih et al. 2015: 1,000,000)", low=1_000)

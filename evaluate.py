@@ -2,6 +2,7 @@
 
     python evaluate.py                          30 games of policy.h5, epsilon 0.05
     python evaluate.py --sticky 0.25            the protocol of Machado et al. 2018
+    python evaluate.py --keras-rl-view          as graders see it that use keras-rl's example
     python evaluate.py --min-score 20           for graders: exit status 1 if the mean is below
 
 Exit status: 0 done, 1 --min-score not reached, 2 bad input.
@@ -65,7 +66,14 @@ def main() -> int:
     policy, game = load_policy_and_game(arguments.policy, arguments.game)
     screen = Console(highlight=False)
     console.start_keras()
-    protocol = Protocol(game, arguments.episodes, arguments.epsilon, arguments.sticky, arguments.seed)
+    protocol = Protocol(
+        game,
+        arguments.episodes,
+        arguments.epsilon,
+        arguments.sticky,
+        arguments.seed,
+        keras_rl_view=arguments.keras_rl_view,
+    )
     scores = play_with_progress(policy, protocol, screen)
     result = report(scores, game)
     low, high = result["mean_interval_95"]
@@ -135,6 +143,11 @@ def _parse_arguments() -> argparse.Namespace:
         default=0.0,
         metavar="P",
         help="probability that the emulator repeats the last action (default: 0; 0.25: Machado et al. 2018)",
+    )
+    add(
+        "--keras-rl-view",
+        action="store_true",
+        help="play as keras-rl's example does: the last frame as it is, FIRE left to the policy",
     )
     add("--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="S", help="same seed, same scores (default: 0)")
     add("--game", metavar="NAME", help="ALE game (default: the policy's own; breakout if its file says nothing)")

@@ -24,12 +24,13 @@ class Protocol:
     seed: int = 0
     noop_max: int = 30  # most emulator frames of NOOP at the start of a game
     max_steps: int = 27_000  # agent steps of a game, half an hour
+    keras_rl_view: bool = False  # as in keras-rl's example: the last frame as it is, FIRE left to the policy
 
     def __str__(self) -> str:
         return (
             f"{self.episodes} full games of {self.game}, epsilon {self.epsilon:g}, sticky actions {self.sticky:g}, "
             f"1 to {self.noop_max} no-op frames at the start, at most {self.max_steps:,} steps of 4 frames, "
-            f"seed {self.seed}"
+            f"seed {self.seed}{', seen as by keras-rl' * self.keras_rl_view}"
         )
 
 
@@ -50,6 +51,8 @@ def play_games(policy: Policy, protocol: Protocol, callbacks: Sequence = ()) -> 
                 sticky=protocol.sticky,
                 noop_max=protocol.noop_max,
                 max_episode_steps=protocol.max_steps,
+                max_of_two=not protocol.keras_rl_view,
+                press_fire=not protocol.keras_rl_view,
             )
             for _ in range(min(MAX_ENVIRONMENTS, protocol.episodes))
         ]

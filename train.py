@@ -42,7 +42,7 @@ def build_environments(config: Config) -> list[AtariEnvironment]:
     """The games played side by side, each with a seed of its own."""
     environments = []
     for index in range(config.num_environments):
-        own_view = not config.mixed_views or index % 2 == 0
+        own_view = not (config.mixed_views and index % 4 == 3)
         environments.append(
             AtariEnvironment(game=config.game, sticky=config.sticky, max_of_two=own_view, press_fire=own_view)
         )

@@ -99,7 +99,9 @@ def test_a_frame_is_seen_as_by_keras_rls_example():
     environment.reset(seed=1)
     for _ in range(30):
         observation = environment.step(0)[0]
-    example = Image.fromarray(environment.render()).resize((84, 84)).convert("L")  # examples/dqn_atari.py
+    screen = environment.render()
+    assert screen is not None
+    example = Image.fromarray(screen).resize((84, 84)).convert("L")  # examples/dqn_atari.py
     difference = AtariProcessor().process_observation(observation).astype(int) - np.asarray(example)
     assert np.abs(difference).max() <= 2, "rounding"
 

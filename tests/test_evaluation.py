@@ -1,5 +1,7 @@
 """Evaluations during a training: they keep the best policy, and the training does not notice them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -105,6 +107,23 @@ def test_games_leave_the_random_generators_as_they_were():
     assert str(get_random_state()) == before
     assert play_games(policy, protocol) == scores
     assert len(scores) == 3
+
+
+def test_in_keras_rls_view_nobody_presses_fire():
+    """Of Breakout a policy that never does sees no ball, and its games last until they are stopped."""
+    shapes = [(8, 8, 4, 32), (4, 4, 32, 64), (3, 3, 64, 64), (3136, 512), (512, 4)]
+    weights = tuple(np.zeros(s, np.float32) for shape in shapes for s in (shape, shape[-1:]))  # NOOP for ever
+    protocol = Protocol("breakout", 2, epsilon=0.0, max_steps=500)
+    steps = []
+    for view in (False, True):
+
+        class Count(rl.callbacks.Callback):
+            def on_train_end(self, logs=None):
+                steps.append(self.model.step)
+
+        play_games(Policy(weights, {}), dataclasses.replace(protocol, keras_rl_view=view), [Count()])
+    assert steps[0] < 800, "five balls each, missed at once"
+    assert steps[1] == 1000
 
 
 def test_games_are_played_by_the_protocol():
