@@ -5,11 +5,13 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
 WARMUP_STEPS = 1_000  # agent steps before a peer's first update
+SCORED_WARMUP_STEPS = 10_000  # the same where it is to learn something
+TEST_EPSILON = 0.05  # share of random actions in the games that count
 SETTLING_STEPS = 500  # agent steps with updates before the clock starts: by then everything is compiled
 
 
@@ -36,9 +38,13 @@ class Stopwatch:
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    """The command line of a peer: `--steps`, to which it may add."""
+    """The command line of a peer: `--steps`, or `--train` and what goes with it, to which it may add."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--steps", type=int, default=2_000, help="agent steps to measure")
+    parser.add_argument("--train", type=int, metavar="STEPS", help="instead: train, then play full games")
+    parser.add_argument("--seconds", type=float, help="with --train: the longest that it may take")
+    parser.add_argument("--seed", type=int, default=0, help="with --train")
+    parser.add_argument("--games", type=int, default=100, help="with --train")
     return parser
 
 
@@ -53,3 +59,9 @@ def report(stopwatch: Stopwatch, packages: tuple[str, ...], settings: Mapping[st
         "settings": dict(settings),
     }
     print(json.dumps(result))
+
+
+def report_scores(scores: Sequence[float], steps: int, seconds: float, packages: tuple[str, ...]) -> None:
+    """Prints what a policy scored that was trained for so long, as a line of JSON."""
+    versions = {name: version(name) for name in packages}
+    print(json.dumps({"scores": list(map(float, scores)), "steps": steps, "seconds": seconds, "versions": versions}))

@@ -2,14 +2,19 @@
 
 With `--environments 8` it takes the shape of this repository's default instead: eight games, and a batch of 64 every
 8 agent steps. Changed for the measurement: `learning_starts`, and exploration at its final rate from the start.
+
+With `--train` it learns as Zoo has it, but for a lower `learning_starts`, and then plays full games.
 """
+
+import time
 
 import ale_py
 import gymnasium
-from measuring import WARMUP_STEPS, Stopwatch, parser, report
+from measuring import SCORED_WARMUP_STEPS, TEST_EPSILON, WARMUP_STEPS, Stopwatch, parser, report, report_scores
 from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_atari_env
+from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecFrameStack
 
 PACKAGES = ("stable-baselines3", "torch", "numpy", "gymnasium", "ale-py", "opencv-python-headless")
@@ -25,6 +30,22 @@ class Ticker(BaseCallback):
     def _on_step(self) -> bool:
         self.stopwatch.tick(self.num_environments)
         return True
+
+
+class Deadline(BaseCallback):
+    """Ends the training after so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.end = time.monotonic() + seconds
+
+    def _on_step(self) -> bool:
+        return time.monotonic() < self.end
+
+
+def games(num_environments: int, seed: int) -> VecFrameStack:
+    """Breakout; NoFrameskip-v4 means no sticky actions, and SB3's AtariWrapper skips the frames."""
+    return VecFrameStack(make_atari_env("BreakoutNoFrameskip-v4", num_environments, seed=seed), 4)
 
 
 def main() -> None:
@@ -43,8 +64,21 @@ def main() -> None:
         "exploration_final_eps": 0.01,
     }
     gymnasium.register_envs(ale_py)
-    # NoFrameskip-v4: no sticky actions; SB3's AtariWrapper skips the frames.
-    environments = VecFrameStack(make_atari_env("BreakoutNoFrameskip-v4", given.environments, seed=0), 4)
+    environments = games(given.environments, given.seed)
+    if given.train:
+        exploration = {"exploration_initial_eps": 1.0, "exploration_fraction": 0.1}
+        settings |= {"learning_starts": SCORED_WARMUP_STEPS, **exploration}
+        model = DQN("CnnPolicy", environments, seed=given.seed, device="cpu", **settings)
+        started = time.monotonic()
+        model.learn(given.train, callback=Deadline(given.seconds))
+        seconds = time.monotonic() - started
+        model.exploration_rate = TEST_EPSILON
+        # The scores are those of SB3's Monitor: raw, of full games, though the agent sees every life as an episode.
+        scores, _ = evaluate_policy(
+            model, games(1, given.seed + 1_000), given.games, deterministic=False, return_episode_rewards=True
+        )
+        report_scores(scores, model.num_timesteps, seconds, PACKAGES)
+        return
     stopwatch = Stopwatch(given.steps)
     model = DQN("CnnPolicy", environments, seed=0, device="cpu", **settings)
     model.learn(stopwatch.total_steps, callback=Ticker(stopwatch, given.environments))
