@@ -55,7 +55,7 @@ class Config:
     epsilon_start: float = option(1.0, "share of random actions at first (Mnih et al. 2015)", low=0, high=1)
     epsilon_end: float = option(0.02, "share of random actions in the end (Mnih et al. 2015: 0.1)", low=0, high=1)
     exploration_fraction: float = option(
-        0.15, "share of the training over which it falls (Mnih et al. 2015: 0.02)", low=0, high=1
+        0.1, "share of the training over which it falls (Mnih et al. 2015: 0.02)", low=0, high=1
     )
     delta_clip: float = option(1.0, "TD error from which the loss is linear (Mnih et al. 2015)", low=1e-6)
     double: bool = option(False, "double DQN (van Hasselt et al. 2016)")
