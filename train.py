@@ -28,6 +28,7 @@ import console
 import files
 from config import Config, add_options, config_from, flag
 from environments.atari import AtariEnvironment, UnknownGameError, canonical_game
+from environments.reference_scores import REFERENCES
 from models.policy_file import WINDOW_LENGTH, Policy, PolicyFileError, check_writable, load_policy, save_policy
 from playing import Protocol, play_games
 
@@ -132,6 +133,7 @@ def train(run: Run, screen: Console) -> int:
     from callbacks.monitor import MetricsFile, TrainingMonitor
     from callbacks.progress import ProgressDisplay, duration
     from callbacks.saving import PolicySaver
+    from screens.learning_curve import draw_learning_curve
 
     config, out = run.config, run.out
 
@@ -185,11 +187,16 @@ def train(run: Run, screen: Console) -> int:
 
     def on_evaluation(evaluation: Evaluation) -> None:
         screen.print(f"{_in_words(evaluation)}{', the best so far' * (evaluation is evaluator.best)}.", soft_wrap=True)
-        if evaluation is evaluator.best:
-            try:
+        try:
+            if evaluation is evaluator.best:
                 save(run.folder / "best.h5", evaluation)
-            except (OSError, ValueError) as error:
-                warn(error)
+            draw()
+        except (OSError, ValueError) as error:
+            warn(error)
+
+    def draw() -> None:
+        human = REFERENCES[config.game][1] if config.game in REFERENCES else None
+        draw_learning_curve(run.folder / "metrics.csv", run.folder / "learning_curve.png", config.game, human)
 
     evaluator.listeners = [monitor.on_evaluation, on_evaluation]
 
@@ -217,9 +224,13 @@ def train(run: Run, screen: Console) -> int:
     screen.print(
         f"{'Stopped after' if stopped else 'Done:'} {dqn.step:,} steps, {dqn.step - start:,} of them in the last "
         f"{duration(seconds)}, {(dqn.step - start) / seconds:,.0f} steps/s. "
-        f"The numbers are in {run.folder / 'metrics.csv'}.",
+        f"The numbers are in {run.folder / 'metrics.csv'}, drawn in {run.folder / 'learning_curve.png'}.",
         soft_wrap=True,
     )
+    try:
+        draw()
+    except OSError as error:
+        warn(error)
     if stopped:
         screen.print(f"Go on with it: python train.py --resume {run.folder}", soft_wrap=True)
     best = None if stopped else evaluator.best

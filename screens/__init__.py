@@ -5,5 +5,5 @@
         picture.draw                   one Pillow image, 800x630 RGB
           Window.show, Recorder.show   neither knows what is in the picture
 
-So what is drawn beside the game one day is seen in both.
+So what is drawn beside the game one day is seen in both. `learning_curve` draws a training from its numbers.
 """
