@@ -85,10 +85,11 @@ def _up_to(points: list[tuple[int, float]], last: float) -> list[tuple[float, fl
     shown: list[tuple[float, float]] = []
     before = (0.0, 1.7)
     for step, score in points:
+        if before[0] >= last:
+            break
         if step > last:
-            share = (last - before[0]) / (step - before[0])
-            return [*shown, (last, before[1] + share * (score - before[1]))]
-        before = (step, score)
+            score = before[1] + (last - before[0]) / (step - before[0]) * (score - before[1])
+        before = (min(step, last), score)
         shown.append(before)
     return shown
 
