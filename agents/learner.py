@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from memory.replay import FrameStacks
-from models.heads import QuantileMean
+from models.heads import QuantileMean, network_to
 
 Preprocess = Callable[[tf.Tensor], tf.Tensor]
 
@@ -58,7 +58,7 @@ class Learner:
         self.metrics = [keras.metrics.get(metric) for metric in metrics]
         self._quantiles: list[keras.Model] = []  # the networks without their last layer
         if isinstance(model.layers[-1], QuantileMean):
-            self._quantiles = [keras.Model(m.inputs, m.layers[-1].input) for m in (model, target_model)]
+            self._quantiles = [network_to(m.layers[-1].input, m) for m in (model, target_model)]
         optimizer.build(model.trainable_variables)
         # From here on TensorFlow executes this thread's calls in their order, but behind its back.
         tf.config.experimental.set_synchronous_execution(False)

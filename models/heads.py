@@ -63,7 +63,13 @@ def with_head(model: keras.Model, *, dueling_type: str | None = None, num_quanti
         y = DuelingAggregation(dueling_type, name="q_values" if num_quantiles == 1 else "dueling")(y)
     if num_quantiles > 1:
         y = QuantileMean(name="q_values")(y)
-    return keras.Model(model.inputs, y)
+    return network_to(y, model)
+
+
+def network_to(output: Any, model: keras.Model) -> keras.Model:
+    """The part of `model`, with its weights, that leads to `output`, a tensor in it or made of those in it."""
+    inputs = model.inputs[0] if len(model.inputs) == 1 else model.inputs  # Keras warns when it misses a list of one
+    return keras.Model(inputs, output)
 
 
 def fold_head(
