@@ -28,6 +28,9 @@ class Config:
         low=0,
         high=1,
     )
+    start_from: str = option(
+        "", "policy.h5 to go on from instead of random weights; give --epsilon-start 0.1 with it, say"
+    )
     num_environments: int = option(8, "games played side by side, acting in one network call", low=1, high=256)
     mixed_views: bool = option(
         True,
@@ -220,7 +223,7 @@ def flag(field: dataclasses.Field) -> str:
 def _value_in_words(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else str(value) or "none"
 
 
 def _range_in_words(about: Any) -> str:

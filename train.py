@@ -155,6 +155,8 @@ def train(run: Run, screen: Console) -> int:
     extras = {"monitor": monitor, "evaluator": evaluator}
     checkpointer = Checkpointer(run.folder / "checkpoint", SAVE_INTERVAL_STEPS, extras, warn)
     start = _take_up(run, dqn, environments, checkpointer)
+    if config.start_from and not start:
+        dqn.set_plain_weights(load_policy(config.start_from, nb_actions=dqn.nb_actions).weights)
     try:
         run.write()
         metrics_file = MetricsFile(run.folder / "metrics.csv", warn, monitor.reported_step)
@@ -255,6 +257,8 @@ def main() -> int:
     arguments = _parse_arguments()
     run = _resumed_run(arguments) if arguments.resume else _new_run(arguments)
     check_writable(run.out)
+    if run.config.start_from and not arguments.resume:
+        load_policy(run.config.start_from, nb_actions=int(AtariEnvironment(game=run.config.game).action_space.n))
     console.start_keras()
     bytes_needed = _check_memory(run.config)
     with _sole_owner(run.folder, new=not arguments.resume):

@@ -13,7 +13,7 @@ from agents.learner import Learner
 from agents.player import COUNTERS, Player, require_state
 from keras_rl import as_keras_rl_environment, clone_model, rl
 from memory.replay import FrameStacks, SequentialMemory
-from models.heads import fold_head, with_head
+from models.heads import fold_head, unfold_head, with_head
 
 
 class DQNAgent(rl.agents.dqn.DQNAgent):
@@ -255,6 +255,16 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         """
         *body, kernel, bias = self.model.get_weights()
         return [*body, *fold_head(kernel, bias, **self._head)]
+
+    def set_plain_weights(self, weights: Sequence[np.ndarray]) -> None:
+        """Takes over the weights of a plain network, as `plain_weights` gives them, and makes the target network equal.
+
+        Raises:
+            ValueError: For weights of other shapes, or dueling_type "max".
+        """
+        *body, kernel, bias = weights
+        self.model.set_weights([*body, *unfold_head(kernel, bias, **self._head)])
+        self.update_target_model_hard()
 
     def get_state(self) -> dict[str, Any]:
         """All that decides how `fit` goes on, but for the memory's entries, see `SequentialMemory.get_entries`.

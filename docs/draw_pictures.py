@@ -9,15 +9,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-FOLDER = Path(__file__).resolve().parent / "pictures"
-sys.path.insert(0, str(FOLDER.parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import console
 from config import Config
 from keras_rl import rl
-from models.policy_file import Policy, load_policy
+from models.policy_file import load_policy
 from playing import Protocol, play_games
 from train import build_agent, build_environments
 
+FOLDER = Path(__file__).resolve().parent / "pictures"
 # Okabe and Ito's colours, which the colour-blind tell apart.
 BLUE, VERMILION = "#0072B2", "#D55E00"
 
@@ -62,7 +62,7 @@ def main() -> int:
     watcher = Watcher()
     play_games(policy, Protocol("breakout", 1, seed=3), [watcher])
     draw_four_frames(watcher.states[120])
-    draw_a_game(watcher, policy)
+    draw_a_game(watcher)
     config = Config(steps=6_000, warmup_steps=1_000, memory_size=6_000, target_update_steps=1_000, precision="float32")
     environments = build_environments(config)
     agent = build_agent(config, environments)
@@ -81,7 +81,7 @@ def draw_four_frames(state: np.ndarray) -> None:
     picture.save(FOLDER / "four_frames.png", optimize=True)
 
 
-def draw_a_game(watcher: Watcher, policy: Policy) -> None:
+def draw_a_game(watcher: Watcher) -> None:
     """max Q over a game, and the points won and lives lost in it."""
     best = np.max(watcher.q_values, axis=1)
     won = np.flatnonzero(np.diff(watcher.scores, prepend=0) > 0)

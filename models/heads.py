@@ -101,3 +101,28 @@ def fold_head(
         head = value + advantage - (advantage.mean(axis=1, keepdims=True) if dueling_type == "avg" else 0.0)
     q_values = head.astype(np.float32)  # (inputs + 1, nb_actions)
     return q_values[:-1], q_values[-1]
+
+
+def unfold_head(
+    kernel: np.ndarray, bias: np.ndarray, *, dueling_type: str | None = None, num_quantiles: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """The opposite of `fold_head`: a head with the Q-values of a plain Dense layer, its quantiles all alike at first.
+
+    Args:
+        kernel: (inputs, nb_actions) float.
+        bias: (nb_actions,) float.
+        dueling_type, num_quantiles: as `with_head` was told.
+
+    Returns:
+        kernel (inputs, outputs) and bias (outputs,), float32, of the Dense layer in the head.
+
+    Raises:
+        ValueError: a `dueling_type` that `fold_head` refuses as well.
+    """
+    head = np.vstack([kernel, bias]).astype(np.float64)  # (inputs + 1, nb_actions)
+    if dueling_type is not None:
+        value = head.mean(axis=1, keepdims=True) if dueling_type == "avg" else np.zeros((len(head), 1))
+        head = np.hstack([value, head])
+    head = head.repeat(num_quantiles, axis=1).astype(np.float32)
+    fold_head(head[:-1], head[-1], dueling_type=dueling_type, num_quantiles=num_quantiles)  # refuses what is not linear
+    return head[:-1], head[-1]

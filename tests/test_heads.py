@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.heads import fold_head
+from models.heads import fold_head, unfold_head
 
 
 @pytest.mark.parametrize("dueling_type", ["avg", "naive"])
@@ -32,3 +32,15 @@ def test_a_folded_quantile_head_gives_the_mean_of_the_quantiles():
     assert folded_kernel.shape == (512, 4) and folded_bias.shape == (4,)
     assert folded_kernel.dtype == folded_bias.dtype == np.float32
     np.testing.assert_allclose(features @ folded_kernel + folded_bias, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("dueling_type", [None, "avg", "naive"])
+@pytest.mark.parametrize("num_quantiles", [1, 8])
+def test_a_head_that_is_unfolded_folds_back(dueling_type, num_quantiles):
+    generator = np.random.default_rng(0)
+    kernel, bias = (generator.normal(size=shape).astype(np.float32) for shape in ((512, 4), (4,)))
+    head = {"dueling_type": dueling_type, "num_quantiles": num_quantiles}
+    unfolded = unfold_head(kernel, bias, **head)
+    assert unfolded[0].shape == (512, (4 + (dueling_type is not None)) * num_quantiles)
+    for found, expected in zip(fold_head(*unfolded, **head), (kernel, bias), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)

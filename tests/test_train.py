@@ -82,6 +82,15 @@ class TestATraining:
         for a, b in zip(best.weights, saved.weights, strict=True):
             np.testing.assert_array_equal(a, b)
 
+    def test_a_training_may_start_from_a_policy(self, finished):
+        folder, _ = finished
+        words = ["--start-from", "policy.h5", "--learning-rate", "1e-7", "--out", "further.h5", "--run", "further"]
+        process = run(folder, *TINY, *words)
+        assert process.returncode == 0, process.stderr
+        start, further = (load_policy(folder / name).weights for name in ("policy.h5", "further.h5"))
+        for a, b in zip(start, further, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-4)
+
     def test_a_policy_of_another_run_is_kept_aside(self, finished):
         folder, _ = finished
         (folder / "other.h5").write_bytes((folder / "policy.h5").read_bytes())
@@ -148,6 +157,7 @@ def test_when_no_policy_can_be_written_it_says_so_and_leaves_the_old_one_as_it_w
     [
         (["--game", "brekout"], "breakout"),
         (["--steps", "many"], "is not a whole number"),
+        (["--start-from", "none.h5"], "none.h5 does not exist"),
         (["--gamma", "2"], "--gamma is 2.0; it has to be between 0 and 1."),
         (["--minutes", "5", "--steps", "100"], "give one of them"),
         (["--minutes", "-1"], "'-1' is not a number between 1 and 100,000"),
