@@ -42,6 +42,7 @@ class Window:
         self._pygame = _start_pygame()
         self.closed = self.paused = self.restart = False
         self.speed = 1.0
+        self._step = False
         self._title = ""
         self._picture = self._pygame.Surface(size)
         self._due = 0.0
