@@ -5,7 +5,8 @@
     python play.py --record best.webp             keep the best of the games, too
     python play.py --no-window --episodes 30      only the scores
 
-Escape, Q or closing the window ends it.
+In the window: space or P pauses, N shows the next step, up and down change the speed, R restarts the game, Q or Escape
+quits.
 """
 
 import argparse
@@ -16,9 +17,10 @@ import console
 from environments.atari import AtariEnvironment, UnknownGameError
 from models.policy_file import Policy, PolicyFileError
 from playing import build_agent, load_policy_and_game
+from screens.panel import PANEL_SIZE
 from screens.picture import picture_size
 from screens.recording import Recorder, RecordingError, free_path
-from screens.window import NoDisplayError, Window
+from screens.window import KEYS, NoDisplayError, Window
 
 
 def play(
@@ -26,9 +28,11 @@ def play(
 ) -> int:
     """Plays the games, says how they went, writes the recording. Returns the exit status."""
     from keras_rl import rl
-    from screens.show import Show, points
+    from screens.show import Restartable, Show, WatchedPolicy, points
 
-    show = Show(_title(game), arguments.episodes, window, recorder)
+    test_policy = WatchedPolicy(rl.policy.GreedyQPolicy())
+    action_names = AtariEnvironment(game=game).get_action_meanings()
+    show = Show(_title(game), arguments.episodes, test_policy, action_names, window, recorder)
     environment = AtariEnvironment(
         game=game,
         sticky=arguments.sticky,
@@ -36,10 +40,18 @@ def play(
         on_frame=show.on_frame,
     )
     environment.reset(seed=arguments.seed)
-    dqn = build_agent(policy, test_policy=rl.policy.GreedyQPolicy())
+    dqn = build_agent(policy, test_policy)
     status = console.DONE
     try:
-        dqn.test(environment, nb_episodes=arguments.episodes, visualize=False, verbose=0, callbacks=[show])
+        # More than once if games were restarted
+        while len(show.scores) < arguments.episodes and not (window and window.closed):
+            dqn.test(
+                Restartable(environment, window),
+                nb_episodes=arguments.episodes - len(show.scores),
+                visualize=False,
+                verbose=0,
+                callbacks=[show],
+            )
     except KeyboardInterrupt:
         status = console.STOPPED  # what was recorded is still worth keeping
     if window:
@@ -64,7 +76,8 @@ def main() -> int:
     if arguments.window:
         try:
             screen_shape = AtariEnvironment(game=game).observation_space.shape
-            window = Window(f"{_title(game)} · loading", picture_size(screen_shape))
+            window = Window(f"{_title(game)} · loading", picture_size(screen_shape, PANEL_SIZE))
+            print(KEYS, flush=True)
         except NoDisplayError as reason:
             recorder = recorder or Recorder(free_path(Path(f"{game}.gif")), arguments.record_seconds)
             print(f"No window, as {reason}: the best game will be in {recorder.path}.", flush=True)
@@ -85,9 +98,9 @@ def _parse_arguments() -> argparse.Namespace:
         "--record",
         type=Path,
         metavar="FILE",
-        help="write the best of the games, in exactly its colours and at its speed. A .gif opens everywhere and shows "
-        "30 pictures a second; a .webp shows all 60 in half the space or less, and takes a quarter of the game's time "
-        "to write (default: GAME.gif where no window can be opened, else none)",
+        help="write the best of the games at its speed. A .gif opens everywhere and shows 30 pictures a second; a "
+        ".webp shows all 60 in half the space or less; both have exactly the game's colours. A .mp4 is for video "
+        "players (default: GAME.gif where no window can be opened, else none)",
     )
     add(
         "--record-seconds",

@@ -12,19 +12,21 @@ PIXEL_SIZE = (5, 3)  # width, height
 LUMINANCE = (299, 587, 114)  # thousandths of R, G and B (ITU-R 601)
 
 
-def picture_size(screen_shape: Sequence[int]) -> tuple[int, int]:
-    """(width, height) in pixels of the picture of a screen whose shape begins with (height, width)."""
-    return screen_shape[1] * PIXEL_SIZE[0], screen_shape[0] * PIXEL_SIZE[1]
+def picture_size(screen_shape: Sequence[int], panel_size: tuple[int, int] = (0, 0)) -> tuple[int, int]:
+    """(width, height) in pixels of the picture of a screen whose shape begins with (height, width), and of a panel."""
+    width, height = screen_shape[1] * PIXEL_SIZE[0], screen_shape[0] * PIXEL_SIZE[1]
+    return width + panel_size[0], max(height, panel_size[1])
 
 
-def draw(screens: Sequence[np.ndarray]) -> Image.Image:
-    """The picture of one screen or of several that follow each other.
+def draw(screens: Sequence[np.ndarray], panel: Image.Image | None = None) -> Image.Image:
+    """The picture of one screen or of several that follow each other, with the panel to its right.
 
     Many games draw a sprite on every other frame only. Where a picture stands for two frames, both have to be in it:
     of two pixels the brighter one is taken, as a whole, so that no colour appears that the game does not have.
 
     Args:
         screens: uint8 (height, width, 3) each, RGB, the newest last.
+        panel: RGB, of any size.
 
     Returns:
         An RGB image of `picture_size`.
@@ -32,4 +34,10 @@ def draw(screens: Sequence[np.ndarray]) -> Image.Image:
     screen = screens[-1]
     for other in screens[:-1]:
         screen = np.where((other @ LUMINANCE > screen @ LUMINANCE)[..., None], other, screen)
-    return Image.fromarray(screen).resize(picture_size(screen.shape), Image.Resampling.NEAREST)
+    game = Image.fromarray(screen).resize(picture_size(screen.shape), Image.Resampling.NEAREST)
+    if panel is None:
+        return game
+    picture = Image.new("RGB", picture_size(screen.shape, panel.size), panel.getpixel((0, 0)))
+    picture.paste(game)
+    picture.paste(panel, (game.width, 0))
+    return picture

@@ -1,5 +1,6 @@
-"""Recordings of games, as GIF or WebP, in exactly the game's colours and at its speed."""
+"""Recordings of games at their speed: as GIF or WebP, in exactly the game's colours, or as MP4."""
 
+import importlib.util
 import io
 import itertools
 import os
@@ -16,7 +17,7 @@ import files
 from screens.picture import FRAMES_PER_SECOND
 
 # Browsers slow a GIF down that shows more than 50 pictures a second, and its delays are hundredths of a second.
-FRAMES_PER_PICTURE = {".gif": 2, ".webp": 1}
+FRAMES_PER_PICTURE = {".gif": 2, ".webp": 1, ".mp4": 1}
 MAX_COLOURS = 255
 TRANSPARENT = 255  # the number that is left
 
@@ -31,14 +32,14 @@ class Recorder:
     A game is compressed as it is played: a minute of Breakout takes 0.6 MB, of Ms. Pac-Man 2 MB.
 
     Args:
-        path: the file to write, .gif or .webp.
+        path: the file to write, .gif, .webp or .mp4.
         max_seconds: of play to record of a game; what follows is left out.
 
     Attributes:
         frames_per_picture: number of emulator frames that each picture given to `show` stands for.
 
     Raises:
-        RecordingError: `path` is no .gif or .webp, or cannot be written.
+        RecordingError: `path` is none of these, or cannot be written.
     """
 
     def __init__(self, path: Path, max_seconds: float = 120.0) -> None:
@@ -79,8 +80,9 @@ class Recorder:
         film = self._best or self._film
         if not film.seconds:
             return None
-        data = film.to_gif() if self.path.suffix.lower() == ".gif" else film.to_webp()
+        convert = {".gif": film.to_gif, ".webp": film.to_webp, ".mp4": film.to_mp4}[self.path.suffix.lower()]
         with _refusals_in_words(self.path):
+            data = convert()
             files.write(self.path, data)
         part = f"its first {film.seconds:.0f} s" if film.is_cut else f"{film.seconds:.0f} s"
         size = f"{len(data) / 1e6:.1f} MB" if len(data) >= 1e6 else f"{len(data) / 1e3:.0f} kB"
@@ -198,6 +200,30 @@ class _Film:
             )
         return file.getvalue()
 
+    def to_mp4(self) -> bytes:
+        """The film as an MP4 (H.264), which every video player and browser opens."""
+        import imageio_ffmpeg
+
+        with tempfile.TemporaryDirectory() as folder, Image.open(io.BytesIO(self.to_gif())) as film:
+            path = Path(folder) / "film.mp4"
+            video = imageio_ffmpeg.write_frames(
+                str(path),
+                self._size,
+                fps=self._pictures_per_second,
+                codec="libx264",
+                quality=None,
+                macro_block_size=2,  # 4:2:0 colours come in blocks of 2x2
+                output_params=["-crf", "18", "-preset", "veryfast", "-tune", "animation"],
+            )
+            video.send(None)
+            for number, num_pictures in enumerate(self._delays(units_per_second=FRAMES_PER_SECOND)):
+                film.seek(number)
+                picture = film.convert("RGB").tobytes()
+                for _ in range(num_pictures):
+                    video.send(picture)
+            video.close()
+            return path.read_bytes()
+
     def _delays(self, units_per_second: int) -> list[int]:
         """How long each block stays. Rounded times, not rounded delays: at 30 a second 3, 4, 3, 3, 4, 3 hundredths."""
         starts = [start for start, *_ in self._blocks] + [self._num_pictures]
@@ -208,13 +234,15 @@ class _Film:
 def _check_writable(path: Path) -> None:
     problem = None
     if path.suffix.lower() not in FRAMES_PER_PICTURE:
-        problem = f"{path} is no recording; its name has to end in {' or '.join(FRAMES_PER_PICTURE)}."
+        problem = f"{path} is no recording; its name has to end in {', '.join(FRAMES_PER_PICTURE)}."
     elif path.is_dir():
         problem = f"{path} is a folder; add a file name such as game.gif."
     elif not path.absolute().parent.is_dir():
         problem = f"{path} lies in a folder that does not exist; create it, or name another place."
     elif path.exists() and not (path.is_file() and os.access(path, os.W_OK)):
         problem = f"{path} is protected against writing, or no file; name another place."
+    elif path.suffix.lower() == ".mp4" and not importlib.util.find_spec("imageio_ffmpeg"):
+        problem = f"{path} needs imageio-ffmpeg; pip install imageio-ffmpeg, or record a .gif or .webp."
     if problem:
         raise RecordingError(problem)
     with _refusals_in_words(path), tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(path))):

@@ -1,16 +1,50 @@
 """Shows the games that an agent plays, while it plays them."""
 
 from collections import deque
+from collections.abc import Sequence
 
 import ale_py
+import gymnasium
 import numpy as np
 
 from keras_rl import rl
+from screens.panel import CHART_SECONDS, STEPS_PER_SECOND, Scene, draw_panel
 from screens.picture import draw
 from screens.recording import Recorder
 from screens.window import Window
 
 SECONDS_AFTER_GAME = 1.5
+
+
+class Restartable(gymnasium.Wrapper):
+    """Ends a game when the person wants another, as if its time were up."""
+
+    def __init__(self, env: gymnasium.Env, window: Window | None) -> None:
+        super().__init__(env)
+        self.window = window
+
+    def step(self, action):
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return observation, reward, terminated, truncated or bool(self.window and self.window.restart), info
+
+
+class WatchedPolicy(rl.policy.Policy):
+    """Chooses as another policy does, and remembers what it chose from.
+
+    Attributes:
+        q_values: float32 (nb_actions,) of the last decision.
+        action: that was chosen.
+    """
+
+    def __init__(self, policy: rl.policy.Policy) -> None:
+        super().__init__()
+        self.policy = policy
+        self.q_values: np.ndarray = np.empty(0, np.float32)
+        self.action = 0
+
+    def select_action(self, q_values: np.ndarray) -> int:
+        self.q_values, self.action = q_values, int(self.policy.select_action(q_values=q_values))
+        return self.action
 
 
 class Show(rl.callbacks.Callback):
@@ -22,6 +56,8 @@ class Show(rl.callbacks.Callback):
     Args:
         title: what the text in the window's title bar begins with.
         num_games: how many games there will be.
+        policy: the agent's test policy.
+        action_names: of the game's actions.
         window: shows the games, if any.
         recorder: records the games, if any.
 
@@ -29,14 +65,25 @@ class Show(rl.callbacks.Callback):
         scores: raw scores of the games that have ended.
     """
 
-    def __init__(self, title: str, num_games: int, window: Window | None, recorder: Recorder | None) -> None:
+    def __init__(
+        self,
+        title: str,
+        num_games: int,
+        policy: WatchedPolicy,
+        action_names: Sequence[str],
+        window: Window | None,
+        recorder: Recorder | None,
+    ) -> None:
         super().__init__()
+        self.policy = policy
+        self.action_names = action_names
         self.title = title
         self.num_games = num_games
         self.window = window
         self.recorder = recorder
         self.scores: list[float] = []
         self._is_playing = False
+        self._sinks = [sink for sink in (window, recorder) if sink]
         self._screens: deque[np.ndarray] = deque(maxlen=2)
 
     @property
@@ -46,29 +93,45 @@ class Show(rl.callbacks.Callback):
 
     def on_episode_begin(self, episode: int, logs=None) -> None:
         self._is_playing = True
-        self._number, self._num_steps, self._score, self._num_frames = episode + 1, 0, 0.0, 0
+        self._number, self._num_steps, self._score, self._num_frames = len(self.scores) + 1, 0, 0.0, 0
+        self._scene = Scene(self.action_names, max_q_values=deque(maxlen=CHART_SECONDS * STEPS_PER_SECOND))
+        self._panel = draw_panel(self._scene)
         if self.recorder:
             self.recorder.begin_game(self._number)
 
     def on_frame(self, ale: ale_py.ALEInterface) -> None:
         """Draws the frame that the emulator has just played, for all who want to see it."""
-        sinks = [sink for sink in (self.window, self.recorder) if sink]
-        if sinks and self._is_playing:
+        if self._sinks and self._is_playing:
             self._screens.append(ale.getScreenRGB())
             self._num_frames += 1
-            for sink in sinks:
+            for sink in self._sinks:
                 if self._num_frames % sink.frames_per_picture == 0:
-                    sink.show(draw([*self._screens][-sink.frames_per_picture :]))
+                    sink.show(draw([*self._screens][-sink.frames_per_picture :], self._panel))
+
+    def on_step_begin(self, step: int, logs=None) -> None:
+        if self._sinks:
+            self._scene.q_values, self._scene.action = self.policy.q_values, self.policy.action
+            self._scene.max_q_values.append(max(self.policy.q_values))
+            self._panel = draw_panel(self._scene)
+        if self.window and self.window.paused:
+            self.window.wait(draw([self._screens[-1]], self._panel))
 
     def on_step_end(self, step: int, logs) -> None:
         info = logs["info"]
         self._num_steps, self._score = step + 1, info["score"]
         self._time_is_up = bool(info["TimeLimit.truncated"])
         lives = info["lives"]  # 0 in a game without lives
+        if self._sinks:  # the state of the next decision
+            self._scene.state = np.array(self.model.memory.get_recent_state(logs["observation"]))
+            self._scene.score, self._scene.lives, self._scene.num_steps = self._score, lives, self._num_steps
         self._update_window(f" · {lives} {'life' if lives == 1 else 'lives'}" if lives else "")
 
     def on_episode_end(self, episode: int, logs) -> None:
         self._is_playing = False
+        if self.window and self.window.restart:
+            self.window.restart = False
+            print(f"{self._so_far()}, then restarted.", flush=True)
+            return
         self.scores.append(self._score)
         limit = f", stopped at the {self._num_steps:,}-step limit" if self._time_is_up else ""
         print(f"{self._so_far()}{limit}.", flush=True)

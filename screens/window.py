@@ -11,6 +11,8 @@ from screens.picture import FRAMES_PER_SECOND
 
 SHARE_OF_DESKTOP = 0.85  # the most that the window takes of it at first
 MAX_LAG_SECONDS = 0.1
+MIN_SPEED, MAX_SPEED = 1 / 8, 8
+KEYS = "space: pause   N: next step   up, down: faster, slower   R: restart   Q: quit"
 
 
 class NoDisplayError(RuntimeError):
@@ -18,7 +20,7 @@ class NoDisplayError(RuntimeError):
 
 
 class Window:
-    """A window of any size, which keeps the pictures' proportions. Escape, Q or its close button close it.
+    """A window of any size, which keeps the pictures' proportions, and the keys of `KEYS`.
 
     Args:
         title: of the window.
@@ -26,6 +28,9 @@ class Window:
 
     Attributes:
         closed: whether the person has closed the window; from then on the methods do nothing.
+        paused: whether the person wants to look at one picture, see `wait`.
+        restart: whether the person wants to begin again; to be reset by whoever does.
+        speed: pictures shown in the time of one at the console's speed.
 
     Raises:
         NoDisplayError: there is no display, or pygame is not installed.
@@ -35,7 +40,9 @@ class Window:
 
     def __init__(self, title: str, size: tuple[int, int]) -> None:
         self._pygame = _start_pygame()
-        self.closed = False
+        self.closed = self.paused = self.restart = False
+        self.speed = 1.0
+        self._step = False
         self._title = ""
         self._picture = self._pygame.Surface(size)
         self._due = 0.0
@@ -56,12 +63,12 @@ class Window:
             self._pygame.display.set_caption(title)
 
     def show(self, picture: Image.Image) -> None:
-        """Shows the next picture, a 60th of a second after the one before, or at once if that has passed."""
+        """Shows the next picture, a 60th of a second at `speed` after the one before, or at once if that has passed."""
         if self._is_open():
-            self._picture = self._pygame.image.frombuffer(picture.tobytes(), picture.size, "RGB")
+            self._picture = self._to_surface(picture)
             self._draw()
             # The beat goes on while the agent thinks, so that this is caught up; a long pause is not.
-            self._due += 1 / FRAMES_PER_SECOND
+            self._due += 1 / FRAMES_PER_SECOND / self.speed
             if time.monotonic() - self._due > MAX_LAG_SECONDS:
                 self._due = time.monotonic()
             time.sleep(max(0.0, self._due - time.monotonic()))
@@ -73,6 +80,14 @@ class Window:
             self._draw()
             time.sleep(1 / FRAMES_PER_SECOND)
 
+    def wait(self, picture: Image.Image) -> None:
+        """Shows a picture until the person asks for the next step or goes on."""
+        self._picture = self._to_surface(picture)
+        self._step = False
+        while self._is_open() and self.paused and not self._step and not self.restart:
+            self._draw()
+            time.sleep(1 / FRAMES_PER_SECOND)
+
     def close(self) -> None:
         """Takes the window off the screen."""
         self.closed = True
@@ -80,11 +95,22 @@ class Window:
 
     def _is_open(self) -> bool:
         for event in () if self.closed else self._pygame.event.get():
-            key = event.key if event.type == self._pygame.KEYDOWN else None
-            if event.type == self._pygame.QUIT or key in (self._pygame.K_ESCAPE, self._pygame.K_q):
+            key = self._pygame.key.name(event.key) if event.type == self._pygame.KEYDOWN else None
+            if event.type == self._pygame.QUIT or key in ("escape", "q"):
                 self.close()
                 break
+            if key in ("space", "p"):
+                self.paused = not self.paused
+            elif key == "n":
+                self.paused = self._step = True
+            elif key in ("up", "down"):
+                self.speed = min(max(self.speed * (2.0 if key == "up" else 0.5), MIN_SPEED), MAX_SPEED)
+            elif key == "r":
+                self.restart = True
         return not self.closed
+
+    def _to_surface(self, picture: Image.Image) -> Any:
+        return self._pygame.image.frombuffer(picture.tobytes(), picture.size, "RGB")
 
     def _draw(self) -> None:
         surface = self._pygame.display.get_surface()

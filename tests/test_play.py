@@ -16,6 +16,7 @@ from PIL import Image, ImageGrab, features
 
 from environments.atari import AtariEnvironment
 from models.policy_file import load_policy, save_policy
+from screens.panel import BACKGROUND
 from screens.window import NoDisplayError, Window
 
 REPOSITORY = Path(__file__).parents[1]
@@ -176,6 +177,11 @@ def screenshot(display):
     return np.asarray(ImageGrab.grab(xdisplay=display).convert("RGB"))
 
 
+def without_panel(screen):
+    """What is to the left of the panel."""
+    return screen[:, : np.nonzero((screen == BACKGROUND).all(-1).any(0))[0][0]]
+
+
 def place_of(screen, *colours):
     """The rectangle that holds all pixels of these colours: left, top, width, height."""
     rows, columns = np.nonzero(np.any([(screen == colour).all(-1) for colour in colours], axis=0))
@@ -194,7 +200,7 @@ class TestInAWindow:
         started = time.monotonic()
         assert re.fullmatch(r"Breakout · game 1 of 3 · \d+ points? · [1-5] lives", title[0])
 
-        screen = screenshot(display)
+        screen = without_panel(screenshot(display))
         assert all((screen == colour).all(-1).any() for colour in (GREY, RED, BLUE))
         left, top, width, height = place_of(screen, GREY, RED)
         assert (width, height) == (160 * 5, 190 * 3)  # from the score to the paddle
@@ -202,13 +208,17 @@ class TestInAWindow:
         assert np.array_equal(game, game[::3, ::5].repeat(3, axis=0).repeat(5, axis=1))
 
         xdotool(display, "windowsize", "--sync", window, "1200", "315")
-        wait_for(lambda: place_of(screenshot(display), GREY, RED)[2:] == (160 * 5 / 2, 190 * 3 / 2), process)
+        wait_for(
+            lambda: place_of(without_panel(screenshot(display)), GREY, RED)[2:] == (160 * 5 / 2, 190 * 3 / 2), process
+        )
 
         seconds = time.monotonic() - started
         xdotool(display, "key", "--window", window, "Escape")
         status, output, errors = finish(process)
         assert (status, errors) == (0, "")
-        stopped = re.fullmatch(r"Game 1: \d+ points? in (\d+) agent steps, then stopped\.\n", output)
+        stopped = re.fullmatch(
+            r"space: pause .+ quit\nGame 1: \d+ points? in (\d+) agent steps, then stopped\.\n", output
+        )
         assert stopped
         assert seconds / 2 < int(stopped[1]) * 4 / 60 < seconds + 0.5
         assert list(tmp_path.iterdir()) == []
@@ -266,6 +276,40 @@ class TestTheWindow:
         pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=pygame.K_SPACE))
         window.show(self.picture)
         assert not window.closed
+
+    def press(self, *keys):
+        import pygame
+
+        for key in keys:
+            pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=getattr(pygame, key)))
+
+    def test_space_pauses_until_it_is_pressed_again_and_n_takes_one_step(self, window):
+        self.press("K_SPACE")
+        window.show(self.picture)
+        assert window.paused
+        self.press("K_n")
+        window.wait(self.picture)
+        assert window.paused
+        self.press("K_SPACE")
+        window.wait(self.picture)
+        assert not window.paused
+
+    def test_up_and_down_change_the_speed_within_limits(self, window):
+        self.press("K_UP")
+        window.show(self.picture)
+        started = time.monotonic()
+        for _ in range(60):
+            window.show(self.picture)
+        assert 0.45 < time.monotonic() - started < 0.8
+        self.press(*["K_DOWN"] * 9)
+        window.show(self.picture)
+        assert window.speed == 1 / 8
+
+    def test_r_asks_for_a_restart_and_ends_a_pause(self, window):
+        self.press("K_SPACE", "K_r")
+        window.show(self.picture)
+        window.wait(self.picture)
+        assert window.restart
 
     def test_without_a_display_there_is_none(self, monkeypatch):
         if sys.platform in ("win32", "darwin"):
@@ -339,7 +383,7 @@ class TestBadInput:
             path.write_bytes({"empty": b"", "text": b"hello\n", "truncated": whole[: len(whole) // 2]}[content])
         assert str(path) in mistake(capsys, monkeypatch, "--policy", path)
 
-    @pytest.mark.parametrize("words", [["--record", "game.mp4"], ["--record", "missing/game.gif", "--no-window"]])
+    @pytest.mark.parametrize("words", [["--record", "game.avi"], ["--record", "missing/game.gif", "--no-window"]])
     def test_a_recording_that_cannot_be_written(self, capsys, monkeypatch, policy, words):
         assert words[1] in mistake(capsys, monkeypatch, "--policy", policy, *words)
 

@@ -4,6 +4,7 @@ import os
 from itertools import accumulate
 from pathlib import Path
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image
@@ -82,6 +83,21 @@ class TestAFile:
         for number in range(0, 120, 2):
             shown = np.searchsorted(ends, (number + 1) * 1000 / 60)
             assert np.array_equal(pictures[shown], enlarged(brighter(*screens[number : number + 2]))), number
+
+    def test_mp4_shows_every_frame_nearly_exactly(self, tmp_path):
+        screens = screens_of("breakout", 120)
+        record(tmp_path / "game.mp4", screens)
+        frames = imageio_ffmpeg.read_frames(str(tmp_path / "game.mp4"))
+        facts = next(frames)
+        pictures = [np.frombuffer(frame, np.uint8).reshape(630, 800, 3) for frame in frames]
+        assert (facts["codec"], facts["fps"], len(pictures)) == ("h264", 60, 120)
+        for number, (picture, screen) in enumerate(zip(pictures, screens, strict=True)):
+            assert np.abs(picture - enlarged(screen).astype(int)).mean() < 3, number
+
+    def test_mp4_without_its_encoder_is_refused_at_once(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        with pytest.raises(RecordingError, match="pip install imageio-ffmpeg"):
+            Recorder(tmp_path / "game.mp4")
 
     def test_no_delay_is_one_that_browsers_change(self, tmp_path):
         record(tmp_path / "game.gif", screens_of("seaquest", 120))
@@ -190,9 +206,9 @@ class TestWhichGame:
 
 
 class TestWriting:
-    @pytest.mark.parametrize("name", ["game.mp4", "game", "gif", "/dev/null"])
+    @pytest.mark.parametrize("name", ["game.avi", "game", "gif", "/dev/null"])
     def test_another_kind_of_file_is_refused_with_those_that_work(self, tmp_path, name):
-        with pytest.raises(RecordingError, match=r"has to end in \.gif or \.webp"):
+        with pytest.raises(RecordingError, match=r"has to end in \.gif, \.webp, \.mp4"):
             Recorder(tmp_path / name)
 
     def test_places_that_cannot_be_written_are_found_at_once(self, tmp_path):
