@@ -4,8 +4,8 @@
     python tools/compatibility.py --cells tf_keras      only these; prints the table, and writes nothing
     python tools/compatibility.py --policy other.h5     of another file
 
-A cell is made in tools/.venvs the first time, which takes minutes and some 10 GB in all. In each, the file is opened
-by `load_model`, by `load_weights` of a network built anew and, where it still runs unmodified, by keras-rl2. And backwards:
+A cell is made in tools/.venvs the first time, which takes minutes and some 16 GB in all. In each, the file is opened
+by `load_model`, by `load_weights` of a network built anew and, where it still runs unmodified, by keras-rl2. And back:
 what is saved there is read by `load_policy`. Q-values for the same states are held against those of
 tools/check_policy.py, computed in float64 without Keras.
 
