@@ -25,11 +25,10 @@ def make(folder: Path, requirements: str, python: str | Path = sys.executable) -
     own_python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if done.exists() and done.read_text() == requirements:
         return own_python
-    install = [own_python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    install = [str(own_python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     try:
-        # An old Python's own pip does not know which of today's packages are not for it.
-        for command in ([python, "-m", "venv", "--clear", folder], [*install, "-U", "pip"]):
-            subprocess.run(command, check=True, capture_output=True, text=True)
+        venv = [str(python), "-m", "venv", "--clear", str(folder)]
+        subprocess.run(venv, check=True, capture_output=True, text=True)
         subprocess.run([*install, *requirements.split()], check=True, capture_output=True, text=True)
         done.write_text(requirements)
     except BaseException:

@@ -89,7 +89,7 @@ def test_a_virtual_environment_is_made_once(tmp_path, monkeypatch):
     assert run([python, "-c", ""]).returncode == 0
     assert [*map(str, commands[-1])][-2:] == ["keras", "numpy"]
     assert virtual_environment.make(tmp_path / "cell", "keras numpy") == python
-    assert len(commands) == 3
+    assert len(commands) == 2
 
 
 def test_a_virtual_environment_that_fails_leaves_nothing(tmp_path, monkeypatch):

@@ -53,14 +53,14 @@ class Cell:
     backend: str = "tensorflow"
 
 
+# Keras 3.0 does not say that it needs packaging.
 CELLS = [
-    Cell("tensorflow-1.12", "3.6", "tensorflow==1.12.0 h5py<3 numpy<1.17 protobuf<3.20", "tensorflow.keras"),
     Cell("tensorflow-2.0", "3.7", "tensorflow==2.0.4 keras-rl2==1.0.5 h5py<3 protobuf<3.20", "tensorflow.keras", True),
     Cell("tensorflow-2.15", "3.11", "tensorflow==2.15.1 keras-rl2==1.0.5", "tensorflow.keras", True),
     Cell("tf_keras", "3.13", "tensorflow==2.21.0 tf_keras==2.21.0", "tf_keras"),
     Cell("keras-3.0-tensorflow", "3.10", "tensorflow==2.16.1 keras==3.0.5"),
-    Cell("keras-3.0-jax", "3.10", "keras==3.0.5 jax==0.4.30 jaxlib==0.4.30 numpy<2", backend="jax"),
-    Cell("keras-3.0-torch", "3.11", "keras==3.0.5 torch==2.13.0", backend="torch"),
+    Cell("keras-3.0-jax", "3.10", "keras==3.0.5 packaging jax==0.4.30 jaxlib==0.4.30 numpy<2", backend="jax"),
+    Cell("keras-3.0-torch", "3.11", "keras==3.0.5 packaging torch==2.13.0", backend="torch"),
     Cell("keras-3.15-tensorflow", "3.12", "tensorflow==2.21.0 keras==3.15.1"),
     Cell("keras-3.15-jax", "3.11", "keras==3.15.1 jax==0.7.1 h5py>=3.14", backend="jax"),
     Cell("keras-3.15-torch", "3.12", "keras==3.15.1 torch==2.13.0", backend="torch"),
@@ -151,7 +151,7 @@ def probe(python: Path, folder: Path, cell: Cell, way: str) -> dict:
     Raises:
         subprocess.CalledProcessError: it failed.
     """
-    command = [python, "-I", TOOLS / "compatibility_probe.py", folder, cell.module, way]
+    command = [str(python), "-I", str(TOOLS / "compatibility_probe.py"), str(folder), cell.module, way]
     # Of the person's own settings only these count: a CPU, and no keras.json.
     settings = {"KERAS_BACKEND": cell.backend, "KERAS_HOME": str(folder), "JAX_PLATFORMS": "cpu"}
     settings |= {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}

@@ -3,7 +3,7 @@
     python compatibility_probe.py FOLDER MODULE WAY
 
 FOLDER holds policy.h5 and states.npy, uint8 (batch, 4, 84, 84), and gets what Keras here saves of the same network;
-MODULE is what `keras` is called here; WAY is "keras" or "keras-rl2". Prints one line of JSON. Runs on Python 3.6.
+MODULE is what `keras` is called here; WAY is "keras" or "keras-rl2". Prints one line of JSON. Runs on Python 3.7.
 """
 
 import importlib
@@ -32,6 +32,11 @@ def network(keras, nb_actions):
     return model
 
 
+def version_of(keras):
+    """Its version; tensorflow.keras 2.15 does not know it, but is made of a package that does."""
+    return getattr(keras, "__version__", None) or sys.modules["keras"].__version__
+
+
 def with_keras(keras, folder, states):
     """{way: Q-values} of `load_model` and `load_weights`; saves the network with everything that Keras has."""
     path, scaled = os.path.join(folder, "policy.h5"), states.astype("float32") / 255
@@ -42,7 +47,7 @@ def with_keras(keras, folder, states):
     fresh = opened["load_weights"] = network(keras, opened["load_model"].output_shape[-1])
     fresh.load_weights(path)
     fresh.save(os.path.join(folder, "saved by model.save.h5"))
-    if keras.__version__ < "3":  # Keras 3 has another format for weights, under another name
+    if version_of(keras) < "3":  # Keras 3 has another format for weights, under another name
         fresh.save_weights(os.path.join(folder, "saved by save_weights.h5"))
     return {way: model.predict(scaled, verbose=0) for way, model in opened.items()}
 
@@ -74,7 +79,7 @@ def with_keras_rl2(keras, folder, states):
 
 def versions(keras):
     """{package: version} of what is installed here and in use."""
-    found = {"python": platform.python_version(), "keras": keras.__version__}
+    found = {"python": platform.python_version(), "keras": version_of(keras)}
     found.update({"numpy": np.__version__, "h5py": h5py.__version__})
     for name in PACKAGES:
         if name in sys.modules:
