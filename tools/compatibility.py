@@ -56,7 +56,7 @@ class Cell:
 # Keras 3.0 does not say that it needs packaging.
 CELLS = [
     Cell("tensorflow-2.0", "3.7", "tensorflow==2.0.4 keras-rl2==1.0.5 h5py<3 protobuf<3.20", "tensorflow.keras", True),
-    Cell("tensorflow-2.15", "3.11", "tensorflow==2.15.1 keras-rl2==1.0.5", "tensorflow.keras", True),
+    Cell("tensorflow-2.15", "3.11", "tensorflow==2.15.1 keras-rl2==1.0.5", "tensorflow.keras"),
     Cell("tf_keras", "3.13", "tensorflow==2.21.0 tf_keras==2.21.0", "tf_keras"),
     Cell("keras-3.0-tensorflow", "3.10", "tensorflow==2.16.1 keras==3.0.5"),
     Cell("keras-3.0-jax", "3.10", "keras==3.0.5 packaging jax==0.4.30 jaxlib==0.4.30 numpy<2", backend="jax"),
