@@ -12,12 +12,10 @@ slows down twentyfold when it has to share its cores.
 import json
 import os
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
 import time
-import venv
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import console
 import files
+import virtual_environment
 
 FOLDER = Path(__file__).resolve().parent
 ENVIRONMENTS = FOLDER / ".venvs"
@@ -80,19 +79,11 @@ def main() -> int:
 
 def environment(requirements: Path) -> Path:
     """The Python of a virtual environment that holds these requirements, made if need be: whole or not at all."""
-    folder = ENVIRONMENTS / requirements.stem
-    python, done = folder / "bin" / "python", folder / "installed.txt"
-    if done.exists() and done.read_text() == requirements.read_text():
-        return python
-    print(f"Installing {requirements.relative_to(FOLDER)}, which takes some minutes ...", file=sys.stderr)
+    print(f"{requirements.stem}: if it is not installed yet, this takes some minutes ...", file=sys.stderr)
     try:
-        venv.create(folder, clear=True, symlinks=True, with_pip=True)
-        run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(requirements)])
-        done.write_text(requirements.read_text())
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return python
+        return virtual_environment.make(ENVIRONMENTS / requirements.stem, requirements.read_text())
+    except subprocess.CalledProcessError as error:
+        raise PeerError(f"{requirements} cannot be installed:\n{error.stderr[-2_000:].strip()}") from error
 
 
 def measure(commands: dict[str, list[str]], rounds: int) -> dict[str, list[Result]]:

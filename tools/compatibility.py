@@ -1,0 +1,222 @@
+"""Proves that policy.h5 opens everywhere: in one virtual environment for each Keras, with equal Q-values.
+
+    python tools/compatibility.py                       all cells; writes docs/compatibility.md
+    python tools/compatibility.py --cells tf_keras      only these; prints the table, and writes nothing
+    python tools/compatibility.py --policy other.h5     of another file
+
+A cell is made in tools/.venvs the first time, which takes minutes and some 16 GB in all. In each, the file is opened
+by `load_model`, by `load_weights` of a network built anew and, where it still runs unmodified, by keras-rl2. And back:
+what is saved there is read by `load_policy`. Q-values for the same states are held against those of
+tools/check_policy.py, computed in float64 without Keras.
+
+Exit status: 0 all cells that could be made agree, 1 one does not, 2 bad input.
+"""
+
+import datetime
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import check_policy
+
+import console
+import files
+import virtual_environment
+from models.policy_file import Policy, PolicyFileError, load_policy
+
+TOOLS = Path(__file__).resolve().parent
+REPOSITORY = TOOLS.parent
+PAGE = REPOSITORY / "docs" / "compatibility.md"
+TOLERANCE = 1e-4  # of a Q-value, absolute
+NUM_STATES = 8
+DISAGREES = 1
+WAYS = ["load_model", "load_model, compile=False", "load_weights", "DQNAgent.load_weights"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One environment that policy.h5 has to open in."""
+
+    name: str
+    python: str  # major.minor
+    requirements: str  # for pip, separated by spaces
+    module: str = "keras"  # what Keras is called there
+    keras_rl2: bool = False  # whether it runs there, unmodified
+    backend: str = "tensorflow"
+
+
+# Keras 3.0 does not say that it needs packaging.
+CELLS = [
+    Cell("tensorflow-2.0", "3.7", "tensorflow==2.0.4 keras-rl2==1.0.5 h5py<3 protobuf<3.20", "tensorflow.keras", True),
+    Cell("tensorflow-2.15", "3.11", "tensorflow==2.15.1 keras-rl2==1.0.5", "tensorflow.keras"),
+    Cell("tf_keras", "3.13", "tensorflow==2.21.0 tf_keras==2.21.0", "tf_keras"),
+    Cell("keras-3.0-tensorflow", "3.10", "tensorflow==2.16.1 keras==3.0.5"),
+    Cell("keras-3.0-jax", "3.10", "keras==3.0.5 packaging jax==0.4.30 jaxlib==0.4.30 numpy<2", backend="jax"),
+    Cell("keras-3.0-torch", "3.11", "keras==3.0.5 packaging torch==2.13.0", backend="torch"),
+    Cell("keras-3.15-tensorflow", "3.12", "tensorflow==2.21.0 keras==3.15.1"),
+    Cell("keras-3.15-jax", "3.11", "keras==3.15.1 jax==0.7.1 h5py>=3.14", backend="jax"),
+    Cell("keras-3.15-torch", "3.12", "keras==3.15.1 torch==2.13.0", backend="torch"),
+]
+
+
+@dataclass
+class Result:
+    """What came of a cell: either `problem`, or how far its Q-values are from the truth."""
+
+    cell: Cell
+    problem: str = ""
+    disagrees: bool = False
+    versions: dict[str, str] = field(default_factory=dict)
+    differences: dict[str, float] = field(default_factory=dict)  # by way of opening the file
+    saved: dict[str, float] = field(default_factory=dict)  # by way of saving one there
+
+
+def main() -> int:
+    """Tries the cells in turn, then prints the table."""
+    parser = console.ArgumentParser(__doc__)
+    names = [cell.name for cell in CELLS]
+    parser.add_argument("--cells", nargs="+", choices=names, metavar="NAME", help=f"of {', '.join(names)}")
+    parser.add_argument("--policy", type=Path, default=REPOSITORY / "policy.h5", help="(default: policy.h5)")
+    given = parser.parse_args()
+    policy = load_policy(given.policy)
+    results = []
+    for cell in CELLS:
+        if cell.name in (given.cells or names):
+            print(f"{cell.name} ...", file=sys.stderr, flush=True)
+            results.append(try_cell(cell, given.policy, policy))
+    print(table(results))
+    if not given.cells:
+        files.write(PAGE, page(results).encode())
+    return DISAGREES if any(result.disagrees for result in results) else console.DONE
+
+
+def try_cell(cell: Cell, path: Path, policy: Policy) -> Result:
+    """Opens the file at `path` in a cell, and what the cell saves here; `policy` is what is in the file."""
+    try:
+        python = virtual_environment.make(
+            TOOLS / ".venvs" / cell.name, "\n".join(cell.requirements.split()), find_python(cell.python)
+        )
+    except (subprocess.CalledProcessError, FileNotFoundError) as error:
+        return Result(cell, f"not installed: {last_line(error)}")
+    states = np.random.default_rng(0).integers(0, 256, (NUM_STATES, *check_policy.STATE_SHAPE), np.uint8)
+    truth = check_policy.q_values(policy, states)
+    result = Result(cell)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shutil.copy(path, folder / "policy.h5")
+        np.save(folder / "states.npy", states)
+        try:
+            for way in ("keras", "keras-rl2") if cell.keras_rl2 else ("keras",):
+                said = probe(python, folder, cell, way)
+                result.versions.update(said["versions"])
+                for opened, values in said["q_values"].items():
+                    result.differences[opened] = difference(np.array(values), truth)
+            for saved in sorted(folder.glob("saved by *.h5")):
+                values = check_policy.q_values(load_policy(saved), states)
+                result.saved[saved.stem.removeprefix("saved by ")] = difference(values, truth)
+        except (subprocess.CalledProcessError, PolicyFileError) as error:
+            result.problem = f"failed: {last_line(error)}"
+    found = [*result.differences.values(), *result.saved.values()]
+    result.disagrees = bool(result.problem) or max(found) > TOLERANCE
+    return result
+
+
+def find_python(version: str) -> str:
+    """An interpreter of this version, on the PATH or among those of pyenv.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    on_path = shutil.which(f"python{version}")
+    # pyenv puts a stand-in on the PATH for every version that it has, switched on or not.
+    if on_path and subprocess.run([on_path, "--version"], capture_output=True).returncode == 0:
+        return on_path
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    for python in root.glob(f"versions/{version}.*/bin/python"):
+        return str(python)
+    raise FileNotFoundError(f"there is no Python {version} here")
+
+
+def probe(python: Path, folder: Path, cell: Cell, way: str) -> dict:
+    """What compatibility_probe.py says there.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    command = [str(python), "-I", str(TOOLS / "compatibility_probe.py"), str(folder), cell.module, way]
+    # Of the person's own settings only these count: a CPU, and no keras.json.
+    settings = {"KERAS_BACKEND": cell.backend, "KERAS_HOME": str(folder), "JAX_PLATFORMS": "cpu"}
+    settings |= {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    process = subprocess.run(
+        command, check=True, capture_output=True, text=True, cwd=folder, env={**os.environ, **settings}
+    )
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def difference(values: np.ndarray, truth: np.ndarray) -> float:
+    """The largest difference of a Q-value; infinite if the shapes differ or a value is not a number."""
+    if values.shape != truth.shape or not np.isfinite(values).all():
+        return float("inf")
+    return float(np.abs(values - truth).max())
+
+
+def last_line(error: Exception) -> str:
+    """What a person wants to know of an error, fit for a cell of a table."""
+    text = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error)
+    return ((text or "").strip().splitlines() or [str(error)])[-1].replace("|", "/")[:200]
+
+
+def table(results: list[Result]) -> str:
+    """The results in Markdown, a line for each cell."""
+    rows = [
+        "| cell | Python | Keras | on | NumPy, h5py | `load_model` | `compile=False` | `load_weights` "
+        "| keras-rl2's `load_weights` | saved there, read here |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        cell, versions = result.cell, result.versions
+        if result.problem:
+            rows.append(f"| {cell.name} | {cell.python} | {result.problem} | | | | | | | |")
+            continue
+        engine = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "Torch"}[cell.backend]
+        opened = [f"{result.differences[way]:.0e}" if way in result.differences else "" for way in WAYS]
+        saved = ", ".join(f"`{way}` {value:.0e}" for way, value in result.saved.items())
+        rows.append(
+            f"| {cell.name} | {versions['python']} | {versions['keras']} | {engine} {versions[cell.backend]} "
+            f"| {versions['numpy']}, {versions['h5py']} | {' | '.join(opened)} | {saved} |"
+        )
+    return "\n".join(rows)
+
+
+def page(results: list[Result]) -> str:
+    """docs/compatibility.md."""
+    today = datetime.date.today()
+    agreeing = sum(not (result.problem or result.disagrees) for result in results)
+    return f"""# Where policy.h5 opens
+
+Written by `python tools/compatibility.py` on {today.day} {today:%B %Y}: {agreeing} of {len(results)} cells agree.
+
+A cell is a virtual environment of its own. In it the `policy.h5` of this repository is opened by `load_model`, with
+default arguments and with `compile=False`, by `load_weights` of a network built anew, and by stock keras-rl2's
+`DQNAgent.load_weights` where that runs unmodified. The last column is the way back: what is saved there, read here by
+`load_policy`, with which `play.py` and `evaluate.py` begin.
+
+The numbers are the largest difference of a Q-value from that of `tools/check_policy.py`, which computes the network in
+float64 without Keras, over {NUM_STATES} states of random pixels; up to {TOLERANCE:g} counts as equal.
+
+{table(results)}
+
+Keras 3 has no `save_weights` in the format of Keras 2; `DQNAgent.save_weights` of this project writes it.
+"""
+
+
+if __name__ == "__main__":
+    console.run(main, PolicyFileError)

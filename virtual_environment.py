@@ -1,0 +1,37 @@
+"""Virtual environments for what does not belong into that of this project: peers of a benchmark, older Kerases."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+
+def make(folder: Path, requirements: str, python: str | Path = sys.executable) -> Path:
+    """Makes a virtual environment that holds these requirements, if it is not there: whole or not at all.
+
+    Args:
+        folder: where it is, or is to be; what else is there is replaced.
+        requirements: what pip is to install, separated by white space.
+        python: the interpreter that it is for.
+
+    Returns:
+        Its own Python.
+
+    Raises:
+        subprocess.CalledProcessError: it cannot be made; `stderr` says why.
+    """
+    done = folder / "installed.txt"
+    own_python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if done.exists() and done.read_text() == requirements:
+        return own_python
+    install = [str(own_python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    try:
+        venv = [str(python), "-m", "venv", "--clear", str(folder)]
+        subprocess.run(venv, check=True, capture_output=True, text=True)
+        subprocess.run([*install, *requirements.split()], check=True, capture_output=True, text=True)
+        done.write_text(requirements)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return own_python
