@@ -1,6 +1,6 @@
 """What the network sees and expects, drawn as a panel beside the game."""
 
-from collections.abc import Sequence
+from collections.abc import MutableSequence, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,9 +34,9 @@ class Scene:
 
     action_names: Sequence[str]
     state: np.ndarray = field(default_factory=lambda: np.zeros((4, 84, 84), np.uint8))
-    q_values: Sequence[float] = ()
+    q_values: np.ndarray | Sequence[float] = ()
     action: int = 0
-    max_q_values: Sequence[float] = ()
+    max_q_values: MutableSequence[float] = field(default_factory=list)
     score: float = 0.0
     lives: int = 0
     num_steps: int = 0

@@ -37,7 +37,7 @@ def test_the_chosen_bar_has_its_own_colour_and_a_mark_and_lengths_go_with_the_va
 def test_any_values_of_as_many_actions_as_there_are_stay_within_it(q_values):
     panel = draw_panel(Scene(["DOWNRIGHTFIRE"] * 18, q_values=q_values, max_q_values=[max(q_values, default=0)] * 150))
     assert panel.size == PANEL_SIZE
-    assert len(panel.getcolors()) <= 18
+    assert len(panel.getcolors() or range(999)) <= 18
     edges = np.asarray(panel)[[0, 479, -1]]
     assert (edges == edges[0, 0]).all()
 
@@ -46,6 +46,6 @@ def test_it_stands_to_the_right_of_the_game():
     panel = draw_panel(Scene(NAMES))
     picture = draw([np.full((250, 160, 3), 200, np.uint8)], panel)
     assert picture.size == (800 + 360, 750)
-    assert np.array_equal(picture.crop((800, 0, 1160, 630)), panel)
+    assert picture.crop((800, 0, 1160, 630)).tobytes() == panel.tobytes()
     assert picture.crop((0, 0, 800, 750)).getcolors() == [(800 * 750, (200, 200, 200))]
     assert isinstance(picture, Image.Image)
