@@ -60,6 +60,11 @@ class Config:
     exploration_fraction: float = option(
         0.1, "share of the training over which it falls (Mnih et al. 2015: 0.02)", low=0, high=1
     )
+    log_rewards: bool = option(
+        True,
+        "learn from sign(r) log2(1 + |r|) (Hester et al. 2018), so that the higher bricks of Breakout are worth more; "
+        "without it rewards are clipped to [-1, 1] (Mnih et al. 2015)",
+    )
     delta_clip: float = option(1.0, "TD error from which the loss is linear (Mnih et al. 2015)", low=1e-6)
     double: bool = option(False, "double DQN (van Hasselt et al. 2016)")
     dueling: bool = option(False, "dueling network (Wang et al. 2016)")
@@ -145,6 +150,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
             "target_update_steps": 10_000,
             "n_step": 1,
             "num_quantiles": 1,
+            "log_rewards": False,
             "learning_rate_end": 1.0,
             "adam_epsilon": 1e-7,
             "epsilon_end": 0.1,
@@ -165,6 +171,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
             "target_update_steps": 40_000,
             "n_step": 1,
             "num_quantiles": 1,
+            "log_rewards": False,
             "learning_rate_end": 1.0,
             "epsilon_end": 0.1,
             "exploration_fraction": 0.02,

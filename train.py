@@ -90,7 +90,7 @@ def build_agent(config: Config, environments: list[AtariEnvironment]):
         nb_actions=nb_actions,
         policy=policy,
         memory=memory,
-        processor=AtariProcessor(),
+        processor=AtariProcessor(log_rewards=config.log_rewards),
         nb_steps_warmup=config.first_update_step,
         batch_size=config.batch_size,
         gamma=config.gamma,

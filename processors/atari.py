@@ -1,5 +1,6 @@
 """Atari frames, rewards and states as the network sees them."""
 
+import math
 from typing import Any
 
 import keras
@@ -12,7 +13,14 @@ FRAME_SIZE = (84, 84)  # Mnih et al. 2015, Methods, "Preprocessing"
 
 
 class AtariProcessor(rl.core.Processor):
-    """The only place where frames become 84x84 grey, rewards are clipped and states are scaled."""
+    """The only place where frames become 84x84 grey, rewards are clipped and states are scaled.
+
+    Args:
+        log_rewards: whether a larger reward counts for more, see `process_reward`.
+    """
+
+    def __init__(self, log_rewards: bool = False) -> None:
+        self.log_rewards = log_rewards
 
     def process_observation(self, observation: np.ndarray) -> np.ndarray:
         """One frame, as the replay memory keeps it.
@@ -39,7 +47,13 @@ class AtariProcessor(rl.core.Processor):
         return np.array(Image.fromarray(frame).convert("L").resize(FRAME_SIZE, Image.Resampling.BICUBIC))
 
     def process_reward(self, reward: float) -> float:
-        """The reward clipped to [-1, 1] (Mnih et al. 2015, Methods, "Training details")."""
+        """The reward clipped to [-1, 1] (Mnih et al. 2015, Methods, "Training details").
+
+        With `log_rewards` it is sign(r) log2(1 + |r|) instead (Hester et al. 2018, "Experimental setup", to the base
+        that leaves 1 as it is): 4 counts as 2.3, 7 as 3.
+        """
+        if self.log_rewards:
+            return math.copysign(math.log2(1.0 + abs(reward)), reward)
         return max(-1.0, min(1.0, float(reward)))
 
     def process_state_batch(self, batch: Any) -> Any:

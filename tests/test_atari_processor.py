@@ -125,6 +125,12 @@ def test_what_is_no_frame_is_refused_with_its_dtype_and_shape(frame):
     assert str(error.value).endswith(f"this one is {frame.dtype} of shape {frame.shape}.")
 
 
+@pytest.mark.parametrize(("reward", "counted"), [(0, 0.0), (1, 1.0), (7.0, 3.0), (np.float64(-3), -2.0)])
+def test_or_count_by_their_logarithm(reward, counted):
+    processed = AtariProcessor(log_rewards=True).process_reward(reward)
+    assert (processed, type(processed)) == (counted, float)
+
+
 @pytest.mark.parametrize(("reward", "clipped"), [(7.0, 1.0), (0.5, 0.5), (0, 0.0), (np.float64(-200), -1.0)])
 def test_rewards_are_clipped_to_one(reward, clipped):
     processed = AtariProcessor().process_reward(reward)

@@ -59,6 +59,7 @@ def test_the_keras_rl_preset_has_the_numbers_of_keras_rls_example():
         "double": False,
         "dueling": False,
         "terminal_on_life_loss": False,
+        "log_rewards": False,
     }
     assert {name: getattr(config, name) for name in example} == example
     assert round(config.exploration_fraction * config.steps) == 1_000_000

@@ -16,9 +16,10 @@ from config import PRESETS, Config, add_options
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
 TABLE = README.split("### Where the default differs from Mnih et al. 2015")[1].split("\n## ")[0]
+WORDS = {"yes": True, "no": False}
 ROWS = {
-    name.replace("-", "_"): (float(here.replace(",", "")), float(paper.replace(",", "")))
-    for name, here, paper in re.findall(r"^\| `--([\w-]+)` \| ([\d,.]+) \| ([\d,.]+) \|", TABLE, re.MULTILINE)
+    name.replace("-", "_"): tuple(WORDS[x] if x in WORDS else float(x.replace(",", "")) for x in values)
+    for name, *values in re.findall(r"^\| `--([\w-]+)` \| ([\d,.]+|yes|no) \| ([\d,.]+|yes|no) \|", TABLE, re.MULTILINE)
 }
 NATURE = dataclasses.replace(Config(), **PRESETS["nature"][1])
 
