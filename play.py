@@ -3,15 +3,20 @@
     python play.py                                the policy in policy.h5, at the game it was trained on
     python play.py --policy other.h5 --episodes 1
     python play.py --record best.webp             keep the best of the games, too
+    python play.py --terminal                     in the terminal, where there is no desktop
+    python play.py --saliency                     tint what matters to the network
+    python play.py --human                        play yourself, with the arrows and the space bar
     python play.py --no-window --episodes 30      only the scores
 
-In the window: space or P pauses, N shows the next step, up and down change the speed, R restarts the game, Q or Escape
-quits.
+In the window and in the terminal: space or P pauses, N shows the next step, up and down change the speed, R restarts
+the game, Q or Escape quits.
 """
 
 import argparse
 import statistics
 from pathlib import Path
+
+from rich.console import Console
 
 import console
 from environments.atari import AtariEnvironment, UnknownGameError
@@ -20,19 +25,25 @@ from playing import build_agent, load_policy_and_game
 from screens.panel import PANEL_SIZE
 from screens.picture import picture_size
 from screens.recording import Recorder, RecordingError, free_path
-from screens.window import KEYS, NoDisplayError, Window
+from screens.terminal import NoTerminalError, Terminal
+from screens.viewer import KEYS, KEYS_OF_A_PLAYER, Viewer
+from screens.window import NoDisplayError, Window
 
 
 def play(
-    policy: Policy, game: str, arguments: argparse.Namespace, window: Window | None, recorder: Recorder | None
+    policy: Policy, game: str, arguments: argparse.Namespace, viewer: Viewer | None, recorder: Recorder | None
 ) -> int:
     """Plays the games, says how they went, writes the recording. Returns the exit status."""
     from keras_rl import rl
+    from screens.human import HumanPolicy
     from screens.show import Restartable, Show, WatchedPolicy, points
 
-    test_policy = WatchedPolicy(rl.policy.GreedyQPolicy())
     action_names = AtariEnvironment(game=game).get_action_meanings()
-    show = Show(_title(game), arguments.episodes, test_policy, action_names, window, recorder)
+    chooser = rl.policy.GreedyQPolicy()
+    if arguments.human and isinstance(viewer, Window):
+        chooser, viewer.paused = HumanPolicy(action_names, viewer.held_keys), True
+    test_policy = WatchedPolicy(chooser)
+    show = Show(_title(game), arguments.episodes, test_policy, action_names, viewer, recorder, arguments.saliency)
     environment = AtariEnvironment(
         game=game,
         sticky=arguments.sticky,
@@ -44,9 +55,9 @@ def play(
     status = console.DONE
     try:
         # More than once if games were restarted
-        while len(show.scores) < arguments.episodes and not (window and window.closed):
+        while len(show.scores) < arguments.episodes and not (viewer and viewer.closed):
             dqn.test(
-                Restartable(environment, window),
+                Restartable(environment, viewer),
                 nb_episodes=arguments.episodes - len(show.scores),
                 visualize=False,
                 verbose=0,
@@ -54,13 +65,16 @@ def play(
             )
     except KeyboardInterrupt:
         status = console.STOPPED  # what was recorded is still worth keeping
-    if window:
-        window.close()
+    finally:
+        if viewer and not viewer.closed:
+            viewer.close()
     if show.unfinished_game:
         print(show.unfinished_game)
     if len(show.scores) > 1:
         mean = statistics.fmean(show.scores)
         print(f"Mean of {len(show.scores)} games: {mean:,.1f} points, best: {points(max(show.scores))}.")
+    if arguments.human and "evaluation_score" in policy.facts:
+        print(f"The agent of {arguments.policy}: {policy.facts['evaluation_score']:,.1f} points on average.")
     if recorder:
         print("Writing the recording ...", flush=True)
         print(recorder.save() or "There is nothing to record.")
@@ -71,18 +85,27 @@ def main() -> int:
     """Checks everything that can be checked before TensorFlow starts, then plays."""
     arguments = _parse_arguments()
     policy, game = load_policy_and_game(arguments.policy, arguments.game)
-    path, window = arguments.record, None
-    recorder = Recorder(path, arguments.record_seconds) if path else None
-    if arguments.window:
+    recorder = Recorder(arguments.record, arguments.record_seconds) if arguments.record else None
+    viewer: Viewer | None = None
+    if arguments.terminal:
+        viewer = Terminal(Console())
+    elif arguments.window:
         try:
             screen_shape = AtariEnvironment(game=game).observation_space.shape
-            window = Window(f"{_title(game)} · loading", picture_size(screen_shape, PANEL_SIZE))
-            print(KEYS, flush=True)
+            size = picture_size(screen_shape, PANEL_SIZE)
+            viewer = Window(f"{_title(game)} · loading", size, played=arguments.human)
         except NoDisplayError as reason:
+            if arguments.human:
+                raise console.UsageError(f"--human needs a window, and {reason}; leave it out.") from None
             recorder = recorder or Recorder(free_path(Path(f"{game}.gif")), arguments.record_seconds)
-            print(f"No window, as {reason}: the best game will be in {recorder.path}.", flush=True)
+            print(
+                f"No window, as {reason}: the best game will be in {recorder.path} (--terminal shows it here).",
+                flush=True,
+            )
+    if viewer:
+        print(KEYS_OF_A_PLAYER if arguments.human else KEYS, flush=True)
     console.start_keras()
-    return play(policy, game, arguments, window, recorder)
+    return play(policy, game, arguments, viewer, recorder)
 
 
 def _title(game: str) -> str:
@@ -109,11 +132,21 @@ def _parse_arguments() -> argparse.Namespace:
         metavar="S",
         help="record no more than this of a game (default: 120)",
     )
-    add(
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
         "--no-window",
         dest="window",
         action="store_false",
         help="only play, and record if --record is given",
+    )
+    where.add_argument(
+        "--terminal", action="store_true", help="show the games in this terminal, in half-block characters"
+    )
+    where.add_argument("--human", action="store_true", help="play yourself; the panel says what the agent would expect")
+    add(
+        "--saliency",
+        action="store_true",
+        help="tint the parts of the screen that the highest Q-value depends on most (Simonyan et al. 2014)",
     )
     add(
         "--game",
@@ -145,4 +178,4 @@ def _parse_arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    console.run(main, PolicyFileError, RecordingError, UnknownGameError)
+    console.run(main, NoTerminalError, PolicyFileError, RecordingError, UnknownGameError)

@@ -200,13 +200,13 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
                 if not playing:
                     break
             player, action = self._chosen[0]
-            observation = player.observation
+            self.recent_observation, self.recent_action = player.observation, action
             callbacks.on_step_begin(player.episode_step)
             self._chosen.popleft()
             step = player.step(action)
             terminal = step.terminated or (self.terminal_on_life_loss and step.life_lost)
             if self.step % self.memory_interval == 0 or step.episode_end:
-                self._store(observation, action, step.reward, terminal, step.episode_end, player.stream)
+                self._store(self.recent_observation, action, step.reward, terminal, step.episode_end, player.stream)
             metrics = self._learn()
             logs = {
                 "action": action,
@@ -240,6 +240,10 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         if not self.compiled:
             return super().compute_batch_q_values(state_batch)
         return self.learner.q_values(self._network_input(state_batch))
+
+    def saliency(self, state_batch) -> np.ndarray:
+        """The gradient of the highest Q-value by each number of each state, of the shape of the batch, float32."""
+        return self.learner.saliency(self._network_input(state_batch))
 
     @property
     def metrics_names(self) -> list[str]:

@@ -65,10 +65,15 @@ class Learner:
         self.fused_adam = _is_plain_adam(optimizer) and not any(v.constraint for v in model.trainable_variables)
         self._compiled_q_values = tf.function(self._q_values, reduce_retracing=True)
         self._compiled_update = tf.function(self._update)
+        self._compiled_saliency = tf.function(self._saliency, reduce_retracing=True)
 
     def q_values(self, states) -> np.ndarray:
         """Q-values of the online network, (batch, num_actions) float32."""
         return self._compiled_q_values(states).numpy()
+
+    def saliency(self, states) -> np.ndarray:
+        """The gradient of max_a Q(s, a) by the network's input, of its shape (Simonyan et al. 2014, section 3)."""
+        return self._compiled_saliency(states).numpy()
 
     def update(self, state0, action, reward, state1, discount) -> Any:
         """Starts one gradient step on a batch.
@@ -91,6 +96,13 @@ class Learner:
 
     def _q_values(self, states):
         return tf.cast(self.model(self._network_input(states), training=False), tf.float32)
+
+    def _saliency(self, states):
+        states = self._network_input(states)
+        with tf.GradientTape() as tape:
+            tape.watch(states)
+            highest_q = tf.reduce_max(self.model(states, training=False), axis=-1)
+        return tape.gradient(highest_q, states)
 
     def _network_input(self, states):
         if isinstance(states, FrameStacks):

@@ -1,6 +1,7 @@
 """What the network sees and expects, drawn as a panel beside the game."""
 
-from collections.abc import MutableSequence, Sequence
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +18,7 @@ BARS, CHART = (232, 478), (512, 600)  # top and bottom in pixels
 ROW_HEIGHT = 28
 
 
-@dataclass
+@dataclass(frozen=True)
 class Scene:
     """A moment of a game, as the agent has it before its next action.
 
@@ -28,18 +29,26 @@ class Scene:
         action: number of the action chosen.
         max_q_values: the highest Q-value of each of the last steps, the newest last.
         score: raw score in points.
-        lives: that are left, 0 in a game without lives.
+        lives: that are left; None in a game without lives.
         num_steps: agent steps so far.
+        saliency: float32 (84, 84) from 0 to 1, how much each part of the screen matters to the network, see
+            `screens.saliency`; None if nobody asked.
     """
 
     action_names: Sequence[str]
     state: np.ndarray = field(default_factory=lambda: np.zeros((4, 84, 84), np.uint8))
     q_values: np.ndarray | Sequence[float] = ()
     action: int = 0
-    max_q_values: MutableSequence[float] = field(default_factory=list)
+    max_q_values: Sequence[float] = ()
     score: float = 0.0
-    lives: int = 0
+    lives: int | None = None
     num_steps: int = 0
+    saliency: np.ndarray | None = None
+
+    @functools.cached_property
+    def panel(self) -> Image.Image:
+        """`draw_panel` of it: that takes longer than all else, and one panel goes with four frames."""
+        return draw_panel(self)
 
 
 def draw_panel(scene: Scene) -> Image.Image:
@@ -61,7 +70,7 @@ def draw_panel(scene: Scene) -> Image.Image:
     name_width = max(pen.textlength(name, font) for name in scene.action_names)
     bars_left, bars_right = MARGIN + 14 + name_width + 8, right - 62
     zero = bars_left - low / (high - low) * (bars_right - bars_left)
-    pen.text((MARGIN, BARS[0]), "Q-values: expected reward, clipped, discounted", LABEL, _font(14))
+    pen.text((MARGIN, BARS[0]), "Q-values: reward to come, discounted", LABEL, _font(14))
     bars = []
     for number, (name, q_value) in enumerate(zip(scene.action_names, scene.q_values, strict=False)):
         top = BARS[0] + 22 + number * row_height
@@ -87,7 +96,7 @@ def draw_panel(scene: Scene) -> Image.Image:
 def _write_numbers(pen: ImageDraw.ImageDraw, scene: Scene) -> None:
     numbers = {
         "score, points": f"{scene.score:,.0f}",
-        "lives": f"{scene.lives}" if scene.lives else "-",
+        "lives": "-" if scene.lives is None else f"{scene.lives}",
         "agent steps": f"{scene.num_steps:,}",
     }
     for left, (label, number) in zip((MARGIN, 140, 240), numbers.items(), strict=True):

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from screens.saliency import overlay
+
 FRAMES_PER_SECOND = 60  # of the emulator, as the NTSC console has them
 
 # A television shows the 160 wide pixels of a line on a screen of 4:3. Whole numbers keep every pixel the same size.
@@ -18,7 +20,9 @@ def picture_size(screen_shape: Sequence[int], panel_size: tuple[int, int] = (0, 
     return width + panel_size[0], max(height, panel_size[1])
 
 
-def draw(screens: Sequence[np.ndarray], panel: Image.Image | None = None) -> Image.Image:
+def draw(
+    screens: Sequence[np.ndarray], panel: Image.Image | None = None, saliency: np.ndarray | None = None
+) -> Image.Image:
     """The picture of one screen or of several that follow each other, with the panel to its right.
 
     Many games draw a sprite on every other frame only. Where a picture stands for two frames, both have to be in it:
@@ -27,6 +31,7 @@ def draw(screens: Sequence[np.ndarray], panel: Image.Image | None = None) -> Ima
     Args:
         screens: uint8 (height, width, 3) each, RGB, the newest last.
         panel: RGB, of any size.
+        saliency: float32 (84, 84) in [0, 1], to tint the game with.
 
     Returns:
         An RGB image of `picture_size`.
@@ -34,6 +39,8 @@ def draw(screens: Sequence[np.ndarray], panel: Image.Image | None = None) -> Ima
     screen = screens[-1]
     for other in screens[:-1]:
         screen = np.where((other @ LUMINANCE > screen @ LUMINANCE)[..., None], other, screen)
+    if saliency is not None:
+        screen = overlay(screen, saliency)
     game = Image.fromarray(screen).resize(picture_size(screen.shape), Image.Resampling.NEAREST)
     if panel is None:
         return game

@@ -2,16 +2,19 @@
 
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 import ale_py
 import gymnasium
 import numpy as np
 
 from keras_rl import rl
-from screens.panel import CHART_SECONDS, STEPS_PER_SECOND, Scene, draw_panel
+from screens.panel import CHART_SECONDS, STEPS_PER_SECOND, Scene
 from screens.picture import draw
 from screens.recording import Recorder
-from screens.window import Window
+from screens.saliency import Saliency
+from screens.terminal import Terminal
+from screens.viewer import Viewer
 
 SECONDS_AFTER_GAME = 1.5
 
@@ -19,13 +22,13 @@ SECONDS_AFTER_GAME = 1.5
 class Restartable(gymnasium.Wrapper):
     """Ends a game when the person wants another, as if its time were up."""
 
-    def __init__(self, env: gymnasium.Env, window: Window | None) -> None:
+    def __init__(self, env: gymnasium.Env, viewer: Viewer | None) -> None:
         super().__init__(env)
-        self.window = window
+        self.viewer = viewer
 
     def step(self, action):
         observation, reward, terminated, truncated, info = self.env.step(action)
-        return observation, reward, terminated, truncated or bool(self.window and self.window.restart), info
+        return observation, reward, terminated, truncated or bool(self.viewer and self.viewer.restart), info
 
 
 class WatchedPolicy(rl.policy.Policy):
@@ -58,8 +61,9 @@ class Show(rl.callbacks.Callback):
         num_games: how many games there will be.
         policy: the agent's test policy.
         action_names: of the game's actions.
-        window: shows the games, if any.
+        viewer: shows the games, if any.
         recorder: records the games, if any.
+        saliency: whether to show where the network looks.
 
     Attributes:
         scores: raw scores of the games that have ended.
@@ -71,19 +75,21 @@ class Show(rl.callbacks.Callback):
         num_games: int,
         policy: WatchedPolicy,
         action_names: Sequence[str],
-        window: Window | None,
+        viewer: Viewer | None,
         recorder: Recorder | None,
+        saliency: bool = False,
     ) -> None:
         super().__init__()
         self.policy = policy
         self.action_names = action_names
         self.title = title
         self.num_games = num_games
-        self.window = window
+        self.viewer = viewer
         self.recorder = recorder
         self.scores: list[float] = []
         self._is_playing = False
-        self._sinks = [sink for sink in (window, recorder) if sink]
+        self._saliency = Saliency() if saliency else None
+        self._sinks = [sink for sink in (viewer, recorder) if sink]
         self._screens: deque[np.ndarray] = deque(maxlen=2)
 
     @property
@@ -94,8 +100,9 @@ class Show(rl.callbacks.Callback):
     def on_episode_begin(self, episode: int, logs=None) -> None:
         self._is_playing = True
         self._number, self._num_steps, self._score, self._num_frames = len(self.scores) + 1, 0, 0.0, 0
-        self._scene = Scene(self.action_names, max_q_values=deque(maxlen=CHART_SECONDS * STEPS_PER_SECOND))
-        self._panel = draw_panel(self._scene)
+        self._lives: int | None = None
+        self._max_q_values: deque[float] = deque(maxlen=CHART_SECONDS * STEPS_PER_SECOND)
+        self._scene = Scene(self.action_names)
         if self.recorder:
             self.recorder.begin_game(self._number)
 
@@ -106,30 +113,27 @@ class Show(rl.callbacks.Callback):
             self._num_frames += 1
             for sink in self._sinks:
                 if self._num_frames % sink.frames_per_picture == 0:
-                    sink.show(draw([*self._screens][-sink.frames_per_picture :], self._panel))
+                    sink.show(self._draw_for(sink))
 
     def on_step_begin(self, step: int, logs=None) -> None:
         if self._sinks:
-            self._scene.q_values, self._scene.action = self.policy.q_values, self.policy.action
-            self._scene.max_q_values.append(max(self.policy.q_values))
-            self._panel = draw_panel(self._scene)
-        if self.window and self.window.paused:
-            self.window.wait(draw([self._screens[-1]], self._panel))
+            self._scene = self._look()
+        if self.viewer and self.viewer.paused:
+            self.viewer.wait(self._draw_for(self.viewer))
 
     def on_step_end(self, step: int, logs) -> None:
         info = logs["info"]
         self._num_steps, self._score = step + 1, info["score"]
         self._time_is_up = bool(info["TimeLimit.truncated"])
-        lives = info["lives"]  # 0 in a game without lives
-        if self._sinks:  # the state of the next decision
-            self._scene.state = np.array(self.model.memory.get_recent_state(logs["observation"]))
-            self._scene.score, self._scene.lives, self._scene.num_steps = self._score, lives, self._num_steps
-        self._update_window(f" · {lives} {'life' if lives == 1 else 'lives'}" if lives else "")
+        if info["lives"] or self._lives is not None:  # always 0 in a game without lives
+            self._lives = info["lives"]
+        lives = f" · {self._lives} {'life' if self._lives == 1 else 'lives'}" if self._lives else ""
+        self._update_viewer(lives)
 
     def on_episode_end(self, episode: int, logs) -> None:
         self._is_playing = False
-        if self.window and self.window.restart:
-            self.window.restart = False
+        if self.viewer and self.viewer.restart:
+            self.viewer.restart = False
             print(f"{self._so_far()}, then restarted.", flush=True)
             return
         self.scores.append(self._score)
@@ -137,17 +141,39 @@ class Show(rl.callbacks.Callback):
         print(f"{self._so_far()}{limit}.", flush=True)
         if self.recorder:
             self.recorder.end_game(self._score)
-        self._update_window(" · time is up" if self._time_is_up else " · game over", hold=SECONDS_AFTER_GAME)
+        self._update_viewer(" · time is up" if self._time_is_up else " · game over", hold=SECONDS_AFTER_GAME)
+
+    def _look(self) -> Scene:
+        """The moment before the action that has just been chosen."""
+        state = np.array(self.model.memory.get_recent_state(self.model.recent_observation))
+        self._max_q_values.append(max(self.policy.q_values))
+        return Scene(
+            self.action_names,
+            state,
+            self.policy.q_values,
+            self.policy.action,
+            tuple(self._max_q_values),
+            self._score,
+            self._lives,
+            self._num_steps,
+            self._saliency.map(self.model.saliency([state])[0]) if self._saliency else None,
+        )
+
+    def _draw_for(self, sink: Viewer | Recorder) -> Any:
+        screens = [*self._screens][-sink.frames_per_picture :]
+        if isinstance(sink, Terminal):
+            return sink.draw(screens, self._scene)
+        return draw(screens, self._scene.panel, self._scene.saliency)
 
     def _so_far(self) -> str:
         return f"Game {self._number}: {points(self._score)} in {self._num_steps:,} agent steps"
 
-    def _update_window(self, ending: str, hold: float = 0.0) -> None:
-        if self.window:
+    def _update_viewer(self, ending: str, hold: float = 0.0) -> None:
+        if self.viewer:
             game = f"game {self._number} of {self.num_games}"
-            self.window.set_title(f"{self.title} · {game} · {points(self._score)}{ending}")
-            self.window.hold(hold)
-            self.model.stop_training = self.window.closed
+            self.viewer.set_title(f"{self.title} · {game} · {points(self._score)}{ending}")
+            self.viewer.hold(hold)
+            self.model.stop_training = self.viewer.closed
 
 
 def points(score: float) -> str:
