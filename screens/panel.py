@@ -31,7 +31,7 @@ class Scene:
         score: raw score in points.
         lives: that are left; None in a game without lives.
         num_steps: agent steps so far.
-        saliency: float32 (84, 84) from 0 to 1, how much each part of the screen matters to the network, see
+        saliency: float32 (28, 28) from 0 to 1, how much each part of the screen matters to the network, see
             `screens.saliency`; None if nobody asked.
     """
 

@@ -31,7 +31,7 @@ def draw(
     Args:
         screens: uint8 (height, width, 3) each, RGB, the newest last.
         panel: RGB, of any size.
-        saliency: float32 (84, 84) in [0, 1], to tint the game with.
+        saliency: float32 (28, 28) in [0, 1], to tint the game with.
 
     Returns:
         An RGB image of `picture_size`.

@@ -12,7 +12,7 @@ from keras_rl import rl
 from screens.panel import CHART_SECONDS, STEPS_PER_SECOND, Scene
 from screens.picture import draw
 from screens.recording import Recorder
-from screens.saliency import Saliency
+from screens.saliency import saliency_map
 from screens.terminal import Terminal
 from screens.viewer import Viewer
 
@@ -88,7 +88,7 @@ class Show(rl.callbacks.Callback):
         self.recorder = recorder
         self.scores: list[float] = []
         self._is_playing = False
-        self._saliency = Saliency() if saliency else None
+        self.saliency = saliency
         self._sinks = [sink for sink in (viewer, recorder) if sink]
         self._screens: deque[np.ndarray] = deque(maxlen=2)
 
@@ -119,6 +119,7 @@ class Show(rl.callbacks.Callback):
         if self._sinks:
             self._scene = self._look()
         if self.viewer and self.viewer.paused:
+            self._update_viewer(" · paused, space goes on")
             self.viewer.wait(self._draw_for(self.viewer))
 
     def on_step_end(self, step: int, logs) -> None:
@@ -156,7 +157,7 @@ class Show(rl.callbacks.Callback):
             self._score,
             self._lives,
             self._num_steps,
-            self._saliency.map(self.model.saliency([state])[0]) if self._saliency else None,
+            saliency_map(self.model.saliency([state])[0]) if self.saliency else None,
         )
 
     def _draw_for(self, sink: Viewer | Recorder) -> Any:

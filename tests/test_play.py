@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyte
 import pytest
 from PIL import Image, ImageGrab, features
 
@@ -93,7 +94,9 @@ class TestWithoutADisplay:
         status, output, errors = played
         assert (status, errors) == (0, "")
         first, last = output.splitlines()[0], output.splitlines()[-1]
-        assert first == "No window, as there is no display here: the best game will be in breakout-2.gif."
+        assert first == (
+            "No window, as there is no display here: the best game will be in breakout-2.gif (--terminal shows it here)."
+        )
         games = [(int(score), -int(number), int(steps)) for number, score, steps in GAME.findall(output)]
         _, number, steps = max(games)
         assert last.startswith(f"Game {-number} is in breakout-2.gif: ")
@@ -221,6 +224,85 @@ class TestInAWindow:
         )
         assert stopped
         assert seconds / 2 < int(stopped[1]) * 4 / 60 < seconds + 0.5
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_person_plays_with_the_arrows_and_the_space_bar(self, policy, display, tmp_path):
+        if not features.check("xcb"):
+            pytest.skip("this Pillow cannot take screenshots")
+        env = {**without_display(), "DISPLAY": display}
+        process = start(tmp_path, "--policy", policy, "--human", env=env)
+
+        def paddle():
+            """Its middle, in pixels from the left wall."""
+            screen = without_panel(screenshot(display))
+            left, top, width, height = place_of(screen, GREY)
+            columns = np.nonzero((screen[top + height + 5, left + 40 : left + width - 40] == RED).all(-1))[0]
+            return columns.mean() if len(columns) else 0
+
+        window = wait_for(lambda: xdotool(display, "search", "--onlyvisible", "--class", "play.py"), process)
+        wait_for(lambda: xdotool(display, "getwindowname", window).endswith("paused, space goes on"), process)
+        start_of_it = wait_for(paddle, process)
+        time.sleep(1)
+        assert paddle() == start_of_it  # it waits for the space bar
+        xdotool(display, "key", "space")
+        for key, is_there in (("Left", lambda: paddle() < 100), ("Right", lambda: paddle() > 600)):
+            xdotool(display, "keydown", key)
+            wait_for(is_there, process, seconds=20)
+            xdotool(display, "keyup", key)
+        xdotool(display, "key", "q")
+        status, output, errors = finish(process)
+        assert (status, errors) == (0, "")
+        assert output.startswith("arrows: move   space: begin, fire   P: pause")
+        assert re.search(r"Game 1: \d+ points? in \d+ agent steps, then stopped\.", output)
+
+
+@pytest.mark.slow
+class TestInATerminal:
+    def test_it_is_seen_paused_and_left_with_keys_and_the_terminal_is_as_before(self, policy, tmp_path):
+        pty = pytest.importorskip("pty", reason="needs the terminals of POSIX")
+        import fcntl
+        import select
+        import struct
+        import termios
+
+        ours, its = pty.openpty()
+        fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        before = termios.tcgetattr(its)
+        env = {**without_display(), "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+        words = [sys.executable, REPOSITORY / "play.py", "--policy", policy, "--terminal", "--episodes", "1"]
+        process = subprocess.Popen(words, cwd=tmp_path, env=env, stdin=its, stdout=its, stderr=its, close_fds=True)
+        screen = pyte.Screen(80, 24)
+        stream = pyte.ByteStream(screen)
+
+        def shown():
+            """The lines on the screen once nothing came for a moment or 64 kB did."""
+            for _ in range(16):
+                if not select.select([ours], [], [], 0.02)[0]:
+                    break
+                stream.feed(os.read(ours, 4096))
+            return "\n".join(screen.display)
+
+        def steps():
+            found = re.search(r"agent steps ([\d,]+)", shown())
+            return int(found[1].replace(",", "")) if found else 0
+
+        wait_for(lambda: steps() > 5, process)
+        assert "space: pause" in shown()
+        assert re.search(r"Breakout · game 1 of 1 · \d+ points? · [1-5] li", shown())
+        colours = {cell.fg for row in screen.buffer.values() for cell in row.values()}
+        assert {"8e8e8e", "c84848"} <= colours  # wall, highest bricks
+        os.write(ours, b" ")
+        wait_for(lambda: steps() == (time.sleep(0.5), steps())[1], process)
+        paused_at = steps()
+        os.write(ours, b"n")
+        wait_for(lambda: steps() == paused_at + 1, process)
+        os.write(ours, b"q")
+        while process.poll() is None:
+            shown()
+        assert process.returncode == 0
+        assert "then stopped." in shown()
+        assert termios.tcgetattr(its) == before
+        assert not screen.cursor.hidden
         assert list(tmp_path.iterdir()) == []
 
 
