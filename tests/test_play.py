@@ -94,9 +94,8 @@ class TestWithoutADisplay:
         status, output, errors = played
         assert (status, errors) == (0, "")
         first, last = output.splitlines()[0], output.splitlines()[-1]
-        assert first == (
-            "No window, as there is no display here: the best game will be in breakout-2.gif (--terminal shows it here)."
-        )
+        recording = "the best game will be in breakout-2.gif (--terminal shows it here)."
+        assert first == f"No window, as there is no display here: {recording}"
         games = [(int(score), -int(number), int(steps)) for number, score, steps in GAME.findall(output)]
         _, number, steps = max(games)
         assert last.startswith(f"Game {-number} is in breakout-2.gif: ")
@@ -292,7 +291,13 @@ class TestInATerminal:
         colours = {cell.fg for row in screen.buffer.values() for cell in row.values()}
         assert {"8e8e8e", "c84848"} <= colours  # wall, highest bricks
         os.write(ours, b" ")
-        wait_for(lambda: steps() == (time.sleep(0.5), steps())[1], process)
+
+        def stands_still():
+            before = steps()
+            time.sleep(0.5)
+            return steps() == before
+
+        wait_for(stands_still, process)
         paused_at = steps()
         os.write(ours, b"n")
         wait_for(lambda: steps() == paused_at + 1, process)

@@ -1,6 +1,7 @@
 """The game in characters: every one of them looked at."""
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,8 @@ from screens.panel import Scene
 from screens.terminal import HalfBlocks, NoTerminalError, Terminal
 
 
-def terminal(columns=80, rows=24, **options):
-    options = {"force_terminal": True, "color_system": "truecolor"} | options
+def terminal(columns=80, rows=24, **options: Any):
+    options = {"force_terminal": True, "color_system": "truecolor", **options}
     return Console(file=io.StringIO(), width=columns, height=rows, **options)
 
 
