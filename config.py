@@ -227,6 +227,19 @@ def flag(field: dataclasses.Field) -> str:
     return "--" + field.name.replace("_", "-")
 
 
+def options_of(settings: dict[str, Any]) -> list[str] | None:
+    """The words of the command line that make the default into `settings`; None if another version wrote them."""
+    words = []
+    for field in dataclasses.fields(Config):
+        if field.name not in settings:
+            return None
+        value = settings[field.name]
+        if value != field.default:
+            words += [flag(field).replace("--", "--no-", 1)] if value is False else [flag(field)]
+            words += [] if isinstance(value, bool) else [str(value)]
+    return words
+
+
 def _value_in_words(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"

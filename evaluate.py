@@ -4,6 +4,7 @@
     python evaluate.py --sticky 0.25            the protocol of Machado et al. 2018
     python evaluate.py --keras-rl-view          as graders see it that use keras-rl's example
     python evaluate.py --min-score 20           for graders: exit status 1 if the mean is below
+    python evaluate.py --html report.html       a page with scores, games and learning curve
 
 Exit status: 0 done, 1 --min-score not reached, 2 bad input.
 """
@@ -22,14 +23,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import console
+import files
+from config import options_of
 from environments.atari import UnknownGameError
 from environments.reference_scores import REFERENCES, human_normalised
 from models.policy_file import Policy, PolicyFileError
 from playing import Protocol, load_policy_and_game, play_games
 
+MAX_FILM_SECONDS = 120
+SHIPPED = Path(__file__).parent / "docs/training"
 
-def play_with_progress(policy: Policy, protocol: Protocol, screen: Console) -> list[float]:
-    """The raw scores of the games of a protocol, with a bar that fills meanwhile."""
+
+def play_with_progress(policy: Policy, protocol: Protocol, screen: Console, games: list | None = None) -> list[float]:
+    """The raw scores of the games of a protocol, with a bar that fills meanwhile; `games` as for `play_games`."""
     from keras_rl import rl
 
     columns = (TextColumn("Playing"), BarColumn(30), MofNCompleteColumn(), TextColumn("games"), TimeRemainingColumn())
@@ -40,7 +46,7 @@ def play_with_progress(policy: Policy, protocol: Protocol, screen: Console) -> l
 
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
         task = progress.add_task("games", total=protocol.episodes)
-        return play_games(policy, protocol, [Advance()])
+        return play_games(policy, protocol, [Advance()], games)
 
 
 def report(scores: list[float], game: str) -> dict[str, Any]:
@@ -60,6 +66,71 @@ def report(scores: list[float], game: str) -> dict[str, Any]:
     return result
 
 
+def write_page(
+    path: Path, policy_path: Path, policy: Policy, protocol: Protocol, scores: list[float], games: list[dict[str, Any]]
+) -> int:
+    """Writes the page of an evaluation, with the best, the median and the worst game. Returns its size in bytes."""
+    from screens.film import GameFilm
+    from screens.html_report import ReportedGame, write_html_report
+
+    ranks = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)
+    chosen = {"Best game": ranks[0], "Median game": ranks[len(ranks) // 2], "Worst game": ranks[-1]}
+    shown = []
+    for title, number in chosen.items() if len(scores) > 2 else [("Best game", ranks[0])]:
+        film = GameFilm(".webp", MAX_FILM_SECONDS)
+        protocol.build_environment(film.on_frame).set_state(games[number])
+        shown.append(ReportedGame(title, scores[number], film))
+    facts = {name: ", ".join(map(str, fact)) if isinstance(fact, list) else fact for name, fact in policy.facts.items()}
+    settings, trained_on = (_as_dict(facts.pop(name, None)) for name in ("config", "versions"))
+    command = ["python", "evaluate.py", "--policy", str(policy_path), "--episodes", str(protocol.episodes)]
+    command += ["--epsilon", f"{protocol.epsilon:g}", "--sticky", f"{protocol.sticky:g}", "--seed", str(protocol.seed)]
+    command += ["--keras-rl-view"] * protocol.keras_rl_view
+    training = options_of(settings)
+    return write_html_report(
+        path,
+        game=protocol.game,
+        policy=policy_path,
+        protocol=str(protocol),
+        statistics=report(scores, protocol.game),
+        scores=scores,
+        references=REFERENCES.get(protocol.game),
+        games=shown,
+        metrics=_metrics_of(policy, policy_path),
+        tables={
+            "Training": facts,
+            "Settings": settings,
+            "Versions": {
+                **{f"{name}, training": version for name, version in trained_on.items()},
+                **{f"{name}, evaluation": version for name, version in versions().items()},
+            },
+        },
+        commands=[*([] if training is None else [["python", "train.py", *training]]), command],
+    )
+
+
+def versions() -> dict[str, str]:
+    """What the scores may depend on."""
+    return {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "ale-py", "numpy", "pillow")}
+
+
+def _metrics_of(policy: Policy, path: Path) -> Path | None:
+    """The metrics.csv of the training that made a policy: in runs/, beside it, or for the one that ships in docs/."""
+    for folder in (Path("runs", Path(str(policy.facts.get("run", ""))).name), path.parent, SHIPPED):
+        try:
+            settings = json.loads((folder / "config.json").read_text())
+        except (OSError, ValueError):
+            continue
+        trained_with = _as_dict(policy.facts.get("config"))
+        if trained_with and trained_with.items() <= settings.items() and (folder / "metrics.csv").exists():
+            return folder / "metrics.csv"
+    return None
+
+
+def _as_dict(fact: Any) -> dict[str, Any]:
+    """What a policy file says, if it has the shape that ours have."""
+    return fact if isinstance(fact, dict) else {}
+
+
 def main() -> int:
     """Checks what was given, plays, reports."""
     arguments = _parse_arguments()
@@ -74,7 +145,8 @@ def main() -> int:
         arguments.seed,
         keras_rl_view=arguments.keras_rl_view,
     )
-    scores = play_with_progress(policy, protocol, screen)
+    games: list[dict[str, Any]] | None = [] if arguments.html else None
+    scores = play_with_progress(policy, protocol, screen, games)
     result = report(scores, game)
     low, high = result["mean_interval_95"]
     screen.print(f"{arguments.policy}: {protocol}.", soft_wrap=True)
@@ -97,10 +169,15 @@ def main() -> int:
             **result,
             "scores": scores,
             "policy_facts": policy.facts,
-            "versions": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "ale-py")},
+            "versions": versions(),
         }
         with _refusal_in_words(arguments.json):
-            arguments.json.write_text(json.dumps(facts, indent=2) + "\n")
+            files.write(arguments.json, (json.dumps(facts, indent=2) + "\n").encode())
+    if arguments.html and games is not None:
+        screen.print("Writing the page ...")
+        with _refusal_in_words(arguments.html):
+            size = write_page(arguments.html, arguments.policy, policy, protocol, scores, games)
+        screen.print(f"The page is {arguments.html}, {size / 1e6:.1f} MB; nothing else is needed to read it.")
     if arguments.min_score is not None and result["mean"] < arguments.min_score:
         screen.print(f"That is below --min-score {arguments.min_score:g}.")
         return console.SCORE_NOT_REACHED
@@ -151,11 +228,12 @@ def _parse_arguments() -> argparse.Namespace:
     )
     add("--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="S", help="same seed, same scores (default: 0)")
     add("--game", metavar="NAME", help="ALE game (default: the policy's own; breakout if its file says nothing)")
+    add("--html", type=Path, metavar="FILE", help="write a page with the scores, three of the games and the training")
     add("--json", type=Path, metavar="FILE", help="write the report and every score to this file, too")
     add("--min-score", type=number(float), metavar="X", help="exit with status 1 if the mean is below this")
     arguments = parser.parse_args()
-    if arguments.json:
-        _check_writable(arguments.json)
+    for path in filter(None, (arguments.json, arguments.html)):
+        _check_writable(path)
     return arguments
 
 

@@ -1,9 +1,12 @@
 """A policy, ready to play: what play.py, evaluate.py and the evaluations in a training share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import ale_py
+import gymnasium
 import numpy as np
 
 import console
@@ -33,11 +36,46 @@ class Protocol:
             f"seed {self.seed}{', seen as by keras-rl' * self.keras_rl_view}"
         )
 
+    def build_environment(self, on_frame: Callable[[ale_py.ALEInterface], object] | None = None) -> AtariEnvironment:
+        """The emulator for such games; `on_frame` as `AtariEnvironment` has it."""
+        return AtariEnvironment(
+            game=self.game,
+            sticky=self.sticky,
+            noop_max=self.noop_max,
+            max_episode_steps=self.max_steps,
+            max_of_two=not self.keras_rl_view,
+            press_fire=not self.keras_rl_view,
+            on_frame=on_frame,
+        )
 
-def play_games(policy: Policy, protocol: Protocol, callbacks: Sequence = ()) -> list[float]:
+
+class KeepsGames(gymnasium.Wrapper):
+    """Appends the state in which each game ended to a list; `AtariEnvironment.set_state` plays it again from that."""
+
+    def __init__(self, env: AtariEnvironment, games: list[dict[str, Any]]) -> None:
+        super().__init__(env)
+        self.atari = env
+        self.games = games
+
+    def step(self, action):
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        if terminated or truncated:
+            self.games.append(self.atari.get_state())
+        return observation, reward, terminated, truncated, info
+
+
+def play_games(
+    policy: Policy, protocol: Protocol, callbacks: Sequence = (), games: list[dict[str, Any]] | None = None
+) -> list[float]:
     """Plays full games, several side by side, and returns their raw scores in the order in which they ended.
 
     The same protocol gives the same scores, and the global random generators are left as they were.
+
+    Args:
+        policy: The trained network.
+        protocol: How it plays.
+        callbacks: keras-rl callbacks for `DQNAgent.test`.
+        games: A list that takes the state in which each game ended, see `KeepsGames`; None: they are not kept.
     """
     from agents.dqn import get_random_state, set_random_state
     from keras_rl import rl
@@ -45,22 +83,16 @@ def play_games(policy: Policy, protocol: Protocol, callbacks: Sequence = ()) -> 
     before = get_random_state()
     try:
         np.random.seed(protocol.seed)  # keras-rl's policies draw from NumPy's global generator
-        environments = [
-            AtariEnvironment(
-                game=protocol.game,
-                sticky=protocol.sticky,
-                noop_max=protocol.noop_max,
-                max_episode_steps=protocol.max_steps,
-                max_of_two=not protocol.keras_rl_view,
-                press_fire=not protocol.keras_rl_view,
-            )
-            for _ in range(min(MAX_ENVIRONMENTS, protocol.episodes))
-        ]
+        environments = [protocol.build_environment() for _ in range(min(MAX_ENVIRONMENTS, protocol.episodes))]
         for index, environment in enumerate(environments):
             environment.reset(seed=1_000 * protocol.seed + index)
         dqn = build_agent(policy, rl.policy.EpsGreedyQPolicy(protocol.epsilon), len(environments))
         history = dqn.test(
-            environments, nb_episodes=protocol.episodes, visualize=False, verbose=0, callbacks=list(callbacks)
+            environments if games is None else [KeepsGames(environment, games) for environment in environments],
+            nb_episodes=protocol.episodes,
+            visualize=False,
+            verbose=0,
+            callbacks=list(callbacks),
         )
     finally:
         set_random_state(before)

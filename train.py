@@ -19,8 +19,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import filelock
+import numpy as np
 import psutil
 from rich.console import Console
 
@@ -36,6 +38,7 @@ BYTES_OF_PROGRAM = 1_200_000_000  # TensorFlow, networks, optimizer
 SAVE_INTERVAL_STEPS = 25_000  # of the policy and of the checkpoint
 REPORT_INTERVAL_STEPS = 500
 SHARE_OF_EVALUATIONS = 0.05  # of the time
+MAX_FILM_SECONDS = 60  # of an evaluation game, for TensorBoard
 NEWEST = "the newest"
 
 
@@ -56,7 +59,6 @@ def build_environments(config: Config) -> list[AtariEnvironment]:
 def build_agent(config: Config, environments: list[AtariEnvironment]):
     """Network, processor, memory, policy and agent, put together as in keras-rl's Atari example."""
     import keras  # here, and not above: with TensorFlow it takes seconds, and --help should not
-    import numpy as np
 
     from agents.dqn import DQNAgent
     from agents.learner import set_compute_dtype
@@ -133,6 +135,8 @@ def train(run: Run, screen: Console) -> int:
     from callbacks.monitor import MetricsFile, TrainingMonitor
     from callbacks.progress import ProgressDisplay, duration
     from callbacks.saving import PolicySaver
+    from callbacks.tensorboard import TensorBoardFile
+    from screens.film import GameFilm
     from screens.learning_curve import draw_learning_curve
 
     config, out = run.config, run.out
@@ -147,8 +151,11 @@ def train(run: Run, screen: Console) -> int:
     dqn = build_agent(config, environments)
     protocol = Protocol(config.game, config.evaluation_games, sticky=config.sticky)
 
+    games: list[dict[str, Any]] = []  # of the last evaluation
+
     def play(weights: list, number: int) -> list[float]:
-        return play_games(Policy(tuple(weights), {}), dataclasses.replace(protocol, seed=number))
+        games.clear()
+        return play_games(Policy(tuple(weights), {}), dataclasses.replace(protocol, seed=number), games=games)
 
     monitor = TrainingMonitor(REPORT_INTERVAL_STEPS)
     evaluator = Evaluator(play, config.evaluation_steps)
@@ -160,10 +167,11 @@ def train(run: Run, screen: Console) -> int:
     try:
         run.write()
         metrics_file = MetricsFile(run.folder / "metrics.csv", warn, monitor.reported_step)
+        tensorboard = TensorBoardFile(run.folder, warn, monitor.reported_step)
     except OSError as error:
         raise console.UsageError(f"{run.folder} cannot be written ({error.strerror}); make room there.") from error
     display = ProgressDisplay(run.steps, screen)
-    monitor.listeners = [display, metrics_file]
+    monitor.listeners = [display, metrics_file, tensorboard]
 
     def save(path: Path = out, evaluation: Evaluation | None = None) -> None:
         """Writes the policy as it is, or the best one so far, whose evaluation it is."""
@@ -195,6 +203,9 @@ def train(run: Run, screen: Console) -> int:
             draw()
         except (OSError, ValueError) as error:
             warn(error)
+        film = GameFilm(".gif", MAX_FILM_SECONDS)
+        protocol.build_environment(film.on_frame).set_state(games[int(np.argmax(evaluation.scores))])
+        tensorboard.add_picture(evaluation.step, "best_evaluation_game", film.to_bytes())
 
     def draw() -> None:
         human = REFERENCES[config.game][1] if config.game in REFERENCES else None

@@ -250,8 +250,9 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes back, or on in another process, to where `get_state` was called.
 
-        The game is played again from its start, at some 0.1 ms a frame, since what ALE saves in its middle is
-        not all of it: sprite masks and the action that sticks are missing, and Q*bert then looks different.
+        The game is played again from its start, at some 0.1 ms a frame and with `on_frame` called, since what ALE
+        saves in its middle is not all of it: sprite masks and the action that sticks are missing, and Q*bert then
+        looks different. So the state in which a game ended is also a film of it.
 
         Args:
             state: what `get_state` returned, in an environment with the same constructor arguments.
@@ -276,6 +277,8 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
             self._ale.reset_game()
             for action in self._frames:
                 self._ale.act(action)
+                if self._on_frame is not None:
+                    self._on_frame(self._ale)
         self.np_random.bit_generator.state = state["random"]
         self.action_space.np_random.bit_generator.state = state["random_actions"]
         self._playing = state["playing"]

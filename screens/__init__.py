@@ -8,5 +8,6 @@
         Terminal.draw, Terminal.show   the same in characters
 
 `viewer` has what window and terminal share: the beat of the console and the person's keys. `human` takes the agent's
-place, `saliency` tints where the network looks, `learning_curve` draws a training from its numbers.
+place, `saliency` tints where the network looks. `film` is of a game that was played before; `learning_curve` draws a
+training from its numbers, and `html_report` is a page of all these.
 """

@@ -29,45 +29,90 @@ def draw_learning_curve(metrics: Path, picture: Path, game: str, human: float | 
     Raises:
         OSError: the file system refused.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here: it takes half a second
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter
-
-    with open(metrics, newline="") as file:
-        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    figure = Figure(figsize=(10, 4.2), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
+    rows = _rows(metrics)
+    figure = new_figure(10, 4.2)
     by_steps, by_time = figure.subplots(1, 2, sharey=True)
-    for axes, x in ((by_steps, _column(rows, "step")), (by_time, [s / 60 for s in _column(rows, "seconds")])):
-        axes.plot(x, _column(rows, "score"), color=TRAINING, label="training, mean of the last 100 games")
-        evaluated = [i for i in range(len(rows)) if _is_new(rows, i)]
-        axes.plot(
-            [x[i] for i in evaluated],
-            [rows[i]["evaluation"] for i in evaluated],
-            color=EVALUATION,
-            marker="o",
-            linestyle=":",
-            label="evaluation, epsilon 0.05",
-        )
-        axes.set_xlim(left=0, right=max(x, default=1))
-        axes.grid(alpha=0.3)
-        if human is not None:
-            axes.axhline(human, color="black", linewidth=0.8, linestyle=(0, (6, 3)), label=f"human, {human:g}")
-    last_step = rows[-1]["step"] if rows else 1
-    if game == "breakout":
-        for (name, points), color, dashes in zip(PUBLISHED.items(), REFERENCES, ("--", "-."), strict=True):
-            steps, scores = zip((0, 1.7), *_up_to(points, last_step), strict=True)
-            by_steps.plot(steps, scores, color=color, linestyle=dashes, label=f"{name}, published")
-    by_steps.set_ylim(bottom=min(0, *_column(rows, "score"), 0))
-    by_steps.set_ylabel("raw score of a full game")
-    by_steps.set_xlabel("agent steps (4 frames each)")
-    by_steps.xaxis.set_major_formatter(FuncFormatter(_thousands))
-    by_time.set_xlabel("minutes of training")
-    by_steps.legend(loc="upper left", fontsize=8)
-    figure.suptitle(f"{game}: {last_step:,.0f} agent steps")
+    _plot_over_steps(by_steps, rows, game, human)
+    _plot_over_time(by_time, rows, human)
+    by_time.set_ylabel("")
+    figure.suptitle(f"{game}: {rows[-1]['step'] if rows else 0:,.0f} agent steps")
+    figure.legend(*by_steps.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8, frameon=False)
     data = io.BytesIO()
     figure.savefig(data, format="png")
     files.write(picture, data.getvalue())
+
+
+def learning_curve_svgs(metrics: Path, game: str, human: float | None) -> tuple[bytes, bytes]:
+    """The same as two SVG files: over agent steps, and over time. Arguments and errors as above."""
+    rows = _rows(metrics)
+    over_steps, over_time = new_figure(5, 3.8), new_figure(5, 3.3)
+    _plot_over_steps(over_steps.subplots(), rows, game, human)
+    over_steps.legend(loc="outside upper center", ncols=2, fontsize=8, frameon=False)
+    _plot_over_time(over_time.subplots(), rows, human)
+    return svg(over_steps), svg(over_time)
+
+
+def new_figure(width: float, height: float) -> Any:
+    """An empty matplotlib figure, in inches at 120 dots each, of no window."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here: it takes half a second
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def svg(figure: Any) -> bytes:
+    """A matplotlib figure as an SVG file, the same for the same figure."""
+    import matplotlib
+
+    data = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "svg"}):
+        figure.savefig(data, format="svg", metadata={"Date": None})
+    return data.getvalue()
+
+
+def _plot_over_steps(axes: Any, rows: list[dict[str, float]], game: str, human: float | None) -> None:
+    from matplotlib.ticker import FuncFormatter
+
+    _plot(axes, rows, _column(rows, "step"), human)
+    if game == "breakout":
+        last_step = rows[-1]["step"] if rows else 1
+        for (name, points), color, dashes in zip(PUBLISHED.items(), REFERENCES, ("--", "-."), strict=True):
+            steps, scores = zip((0, 1.7), *_up_to(points, last_step), strict=True)
+            axes.plot(steps, scores, color=color, linestyle=dashes, label=f"{name}, published")
+    axes.set_xlabel("agent steps (4 frames each)")
+    axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
+
+
+def _plot_over_time(axes: Any, rows: list[dict[str, float]], human: float | None) -> None:
+    _plot(axes, rows, [seconds / 60 for seconds in _column(rows, "seconds")], human)
+    axes.set_xlabel("minutes of training")
+
+
+def _plot(axes: Any, rows: list[dict[str, float]], x: list[float], human: float | None) -> None:
+    axes.plot(x, _column(rows, "score"), color=TRAINING, label="training, mean of the last 100 games")
+    evaluated = [i for i in range(len(rows)) if _is_new(rows, i)]
+    axes.plot(
+        [x[i] for i in evaluated],
+        [rows[i]["evaluation"] for i in evaluated],
+        color=EVALUATION,
+        marker="o",
+        linestyle=":",
+        label="evaluation, epsilon 0.05",
+    )
+    axes.set_xlim(left=0, right=max(x, default=1))
+    axes.grid(alpha=0.3)
+    if human is not None:
+        axes.axhline(human, color="black", linewidth=0.8, linestyle=(0, (6, 3)), label=f"human, {human:g}")
+    axes.set_ylim(bottom=min(0, *_column(rows, "score"), 0))
+    axes.set_ylabel("raw score of a full game")
+
+
+def _rows(metrics: Path) -> list[dict[str, float]]:
+    with open(metrics, newline="") as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    return [{"evaluation": math.nan, **row} for row in rows]  # version 0.1 had no evaluations
 
 
 def _column(rows: list[dict[str, float]], name: str) -> list[float]:

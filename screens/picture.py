@@ -1,6 +1,6 @@
 """What a person sees of a game, drawn as one picture."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from PIL import Image
@@ -20,13 +20,22 @@ def picture_size(screen_shape: Sequence[int], panel_size: tuple[int, int] = (0, 
     return width + panel_size[0], max(height, panel_size[1])
 
 
-def draw(
-    screens: Sequence[np.ndarray], panel: Image.Image | None = None, saliency: np.ndarray | None = None
-) -> Image.Image:
-    """The picture of one screen or of several that follow each other, with the panel to its right.
+def brightest(screens: Iterable[np.ndarray]) -> Image.Image:
+    """One picture of screens that follow each other, uint8 (height, width, 3) each, RGB, the newest last.
 
     Many games draw a sprite on every other frame only. Where a picture stands for two frames, both have to be in it:
     of two pixels the brighter one is taken, as a whole, so that no colour appears that the game does not have.
+    """
+    *others, screen = screens
+    for other in others:
+        screen = np.where((other @ LUMINANCE > screen @ LUMINANCE)[..., None], other, screen)
+    return Image.fromarray(screen)
+
+
+def draw(
+    screens: Sequence[np.ndarray], panel: Image.Image | None = None, saliency: np.ndarray | None = None
+) -> Image.Image:
+    """The picture of one screen or of several, see `brightest`, with the panel to its right.
 
     Args:
         screens: uint8 (height, width, 3) each, RGB, the newest last.
@@ -36,15 +45,13 @@ def draw(
     Returns:
         An RGB image of `picture_size`.
     """
-    screen = screens[-1]
-    for other in screens[:-1]:
-        screen = np.where((other @ LUMINANCE > screen @ LUMINANCE)[..., None], other, screen)
+    game = brightest(screens)
     if saliency is not None:
-        screen = overlay(screen, saliency)
-    game = Image.fromarray(screen).resize(picture_size(screen.shape), Image.Resampling.NEAREST)
+        game = overlay(game, saliency)
+    game = game.resize(picture_size(screens[-1].shape), Image.Resampling.NEAREST)
     if panel is None:
         return game
-    picture = Image.new("RGB", picture_size(screen.shape, panel.size), panel.getpixel((0, 0)))
+    picture = Image.new("RGB", picture_size(screens[-1].shape, panel.size), panel.getpixel((0, 0)))
     picture.paste(game)
     picture.paste(panel, (game.width, 0))
     return picture

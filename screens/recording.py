@@ -47,13 +47,13 @@ class Recorder:
         self.path = path
         self.max_seconds = max_seconds
         self.frames_per_picture = FRAMES_PER_PICTURE[path.suffix.lower()]
-        self._palette = _Palette()
-        self._best: _Film | None = None
+        self._palette = Palette()
+        self._best: Film | None = None
         self.begin_game(0)
 
     def begin_game(self, number: int) -> None:
         """The pictures from here on belong to this game."""
-        self._film = _Film(number, FRAMES_PER_SECOND / self.frames_per_picture, self._palette)
+        self._film = Film(number, FRAMES_PER_SECOND / self.frames_per_picture, self._palette)
 
     def show(self, picture: Image.Image) -> None:
         """Takes the game's next picture, RGB and as large as the others."""
@@ -98,7 +98,7 @@ def free_path(path: Path) -> Path:
     return free
 
 
-class _Palette:
+class Palette:
     """The colours of a recording, each exactly as it first appeared; from the 256th on the nearest of these."""
 
     def __init__(self) -> None:
@@ -128,16 +128,24 @@ class _Palette:
         return int(((known - list(colour.to_bytes(3, "big"))) ** 2).sum(axis=1).argmin())
 
 
-class _Film:
-    """The pictures of a game, each as a GIF block of the rectangle that has changed, without a loss."""
+class Film:
+    """The pictures of a game, each as a GIF block of the rectangle that has changed, without a loss.
+
+    Args:
+        number: of the game.
+        pictures_per_second: at the console's speed.
+        palette: the colours, of its own or shared with other films.
+    """
 
     score = 0.0
     is_cut = False
 
-    def __init__(self, number: int, pictures_per_second: float, palette: _Palette) -> None:
+    def __init__(
+        self, number: int = 1, pictures_per_second: float = FRAMES_PER_SECOND, palette: Palette | None = None
+    ) -> None:
         self.number = number
         self._pictures_per_second = pictures_per_second
-        self._palette = palette
+        self._palette = palette or Palette()
         self._size = (0, 0)
         self._last: Image.Image | None = None
         self._blocks: list[tuple[int, bool, bytes]] = []  # the picture's number, has transparent pixels, the data

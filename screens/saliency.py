@@ -23,9 +23,9 @@ def saliency_map(gradient: np.ndarray) -> np.ndarray:
     return size / max(size.max(), 1e-12)
 
 
-def overlay(screen: np.ndarray, saliency: np.ndarray) -> np.ndarray:
-    """Tints an RGB screen, uint8 (height, width, 3), where its saliency, float32 (28, 28) in [0, 1], is high."""
-    size = screen.shape[1], screen.shape[0]
-    smooth = np.asarray(Image.fromarray(saliency).resize(size, Image.Resampling.BILINEAR))[..., None]
+def overlay(game: Image.Image, saliency: np.ndarray) -> Image.Image:
+    """An RGB picture tinted where its saliency, float32 (28, 28) in [0, 1], is high."""
+    smooth = np.asarray(Image.fromarray(saliency).resize(game.size, Image.Resampling.BILINEAR))[..., None]
     share = np.minimum(np.floor(LEVELS * smooth), LEVELS - 1) / LEVELS
-    return np.round(screen + share * (np.array(COLOUR) - screen)).astype(np.uint8)
+    colours = np.asarray(game, np.float32)
+    return Image.fromarray(np.round(colours + share * (np.array(COLOUR) - colours)).astype(np.uint8))

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from config import PRESETS, Config, add_options, config_from
+from config import PRESETS, Config, add_options, config_from, options_of
 from console import ArgumentParser, UsageError
 
 
@@ -107,3 +107,15 @@ def test_every_option_has_a_help_text_and_no_percent_sign_breaks_it():
     for field in dataclasses.fields(Config):
         assert field.metadata["help"]
         assert "--" + field.name.replace("_", "-") in text
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_words_that_make_a_training_again_do(preset):
+    config = Config(**{**PRESETS[preset][1], "seed": 3, "mixed_views": False})
+    words = options_of(dataclasses.asdict(config))
+    assert words is not None
+    assert parse(*words) == config
+
+
+def test_there_are_none_for_the_settings_of_another_version():
+    assert options_of({"game": "breakout", "steps": 5}) is None

@@ -1,5 +1,6 @@
 """evaluate.py as people and graders run it: full games of a policy of random weights."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -8,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from config import Config
 from evaluate import report
-from models.policy_file import save_policy
+from models.policy_file import load_policy, save_policy
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -103,3 +105,28 @@ def test_the_interval_covers_the_true_mean_as_often_as_it_says():
         low, high = report(rng.normal(30, 10, size=60).tolist(), "breakout")["mean_interval_95"]
         covered += low <= 30 <= high
     assert 0.9 * 200 <= covered <= 0.99 * 200
+
+
+@pytest.mark.slow
+def test_the_page_shows_the_games_and_the_training_that_made_the_policy(folder):
+    config = dataclasses.asdict(Config(steps=5_000, seed=7, log_rewards=False))
+    weights = load_policy(folder / "policy.h5").weights
+    save_policy(folder / "trained.h5", weights, {"game": "breakout", "run": "mine", "config": config})
+    run_folder = folder / "runs" / "mine"
+    run_folder.mkdir(parents=True)
+    (run_folder / "config.json").write_text(json.dumps({**config, "out": "policy.h5"}))
+    (run_folder / "metrics.csv").write_text("step,seconds,score,evaluation\n500,2,1,nan\n1000,4,2,3\n")
+    process = run(folder, "--policy", "trained.h5", "--episodes", 3, "--html", "page.html", "--epsilon", 0.5)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert "The page is page.html, " in process.stdout
+    page = (folder / "page.html").read_text()
+    for words in ("Best game", "Median game", "Worst game", "How it learned", "3 full games of breakout, epsilon 0.5"):
+        assert words in page
+    assert "python train.py --steps 5000 --seed 7 --no-log-rewards\n" in page
+    assert "python evaluate.py --policy trained.h5 --episodes 3 --epsilon 0.5 --sticky 0 --seed 0" in page
+
+
+def test_a_page_that_cannot_be_written_is_found_before_the_games(folder):
+    process = run(folder, "--html", "missing/page.html")
+    assert (process.returncode, process.stdout) == (2, "")
+    assert "missing/page.html cannot be written" in process.stderr

@@ -1,0 +1,109 @@
+"""An evaluation as a page: one HTML file with everything in it."""
+
+import base64
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import files
+from screens.film import GameFilm
+from screens.learning_curve import EVALUATION, TRAINING, learning_curve_svgs, new_figure, svg
+
+TEMPLATE = Path(__file__).with_name("html_report.html")
+
+
+@dataclass(frozen=True)
+class ReportedGame:
+    """One of the games that the page shows."""
+
+    title: str  # Best game
+    score: float
+    film: GameFilm
+
+
+def write_html_report(
+    path: Path,
+    *,
+    game: str,
+    policy: Path,
+    protocol: str,
+    statistics: dict[str, Any],
+    scores: Sequence[float],
+    references: tuple[float, float] | None,
+    games: Sequence[ReportedGame],
+    metrics: Path | None,
+    tables: dict[str, dict[str, Any]],
+    commands: Sequence[Sequence[str]],
+) -> int:
+    """Writes the page, whole or not at all.
+
+    Args:
+        path: the .html file to write.
+        game: ROM id.
+        policy: the file that was evaluated.
+        protocol: how its games were played, in words.
+        statistics: of the scores, as evaluate.py's JSON has them.
+        scores: raw, one a game.
+        references: a random agent's and a human's score, if known.
+        games: to show.
+        metrics: the metrics.csv of the run that trained the policy, if it is there.
+        tables: titles, and under each names and values to print.
+        commands: words of the commands that make all this again.
+
+    Returns:
+        The page's size in bytes.
+
+    Raises:
+        OSError: the file system refused.
+    """
+    import jinja2  # here: nobody else needs it
+
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters["data_uri"] = data_uri
+    environment.filters["points"] = lambda score: f"{score:,.1f}".removesuffix(".0")
+    human = references[1] if references else None
+    page = environment.from_string(TEMPLATE.read_text()).render(
+        game=game.replace("_", " ").title(),
+        policy=policy,
+        protocol=protocol,
+        statistics=statistics,
+        scores=scores,
+        references=references,
+        scores_picture=data_uri(_scores_svg(scores, statistics, references), "image/svg+xml"),
+        games=games,
+        curves=[data_uri(curve, "image/svg+xml") for curve in learning_curve_svgs(metrics, game, human)]
+        if metrics
+        else [],
+        tables=tables,
+        commands=[shlex.join(words) for words in commands],
+    )
+    files.write(path, page.encode())
+    return len(page.encode())
+
+
+def data_uri(data: bytes, kind: str) -> str:
+    """Data as an address that holds it: nothing is fetched."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _scores_svg(scores: Sequence[float], statistics: dict[str, Any], references: tuple[float, float] | None) -> bytes:
+    """Each game a dot, the mean with its interval, and what others reach."""
+    figure = new_figure(5, 2.4)
+    axes = figure.subplots()
+    # Games of equal score stand on each other.
+    heights = [list(scores[:number]).count(score) for number, score in enumerate(scores)]
+    axes.scatter(scores, heights, s=14, color=TRAINING, label="a game", zorder=3)
+    low, high = statistics["mean_interval_95"]
+    axes.axvspan(low, high, color=EVALUATION, alpha=0.25, label="95% interval of the mean")
+    axes.axvline(statistics["mean"], color=EVALUATION, label=f"mean, {statistics['mean']:.1f}")
+    if references:
+        for name, score, dashes in zip(("random", "human"), references, (":", (0, (6, 3))), strict=True):
+            axes.axvline(score, color="black", linewidth=0.8, linestyle=dashes, label=f"{name}, {score:g}")
+    axes.set_xlabel("raw score of a full game")
+    axes.set_yticks([])
+    axes.set_ylim(-1, max(heights) + 2)
+    axes.grid(axis="x", alpha=0.3)
+    figure.legend(loc="outside upper center", ncols=2, fontsize=8, frameon=False)
+    return svg(figure)
