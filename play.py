@@ -22,6 +22,7 @@ import console
 from environments.atari import AtariEnvironment, UnknownGameError
 from models.policy_file import Policy, PolicyFileError
 from playing import build_agent, load_policy_and_game
+from screens.inline import in_notebook, show_inline
 from screens.panel import PANEL_SIZE
 from screens.picture import picture_size
 from screens.recording import Recorder, RecordingError, free_path
@@ -77,7 +78,10 @@ def play(
         print(f"The agent of {arguments.policy}: {policy.facts['evaluation_score']:,.1f} points on average.")
     if recorder:
         print("Writing the recording ...", flush=True)
-        print(recorder.save() or "There is nothing to record.")
+        said = recorder.save()
+        print(said or "There is nothing to record.")
+        if said and in_notebook():
+            show_inline(recorder.path)
     return status
 
 
@@ -91,6 +95,8 @@ def main() -> int:
         viewer = Terminal(Console())
     elif arguments.window:
         try:
+            if in_notebook():
+                raise NoDisplayError("this is a notebook")
             screen_shape = AtariEnvironment(game=game).observation_space.shape
             size = picture_size(screen_shape, PANEL_SIZE)
             viewer = Window(f"{_title(game)} · loading", size, played=arguments.human)
@@ -98,10 +104,8 @@ def main() -> int:
             if arguments.human:
                 raise console.UsageError(f"--human needs a window, and {reason}; leave it out.") from None
             recorder = recorder or Recorder(free_path(Path(f"{game}.gif")), arguments.record_seconds)
-            print(
-                f"No window, as {reason}: the best game will be in {recorder.path} (--terminal shows it here).",
-                flush=True,
-            )
+            too = "and below" if in_notebook() else "--terminal shows it here"
+            print(f"No window, as {reason}: the best game will be in {recorder.path} ({too}).", flush=True)
     if viewer:
         print(KEYS_OF_A_PLAYER if arguments.human else KEYS, flush=True)
     console.start_keras()

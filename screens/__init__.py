@@ -9,5 +9,5 @@
 
 `viewer` has what window and terminal share: the beat of the console and the person's keys. `human` takes the agent's
 place, `saliency` tints where the network looks. `film` is of a game that was played before; `learning_curve` draws a
-training from its numbers, and `html_report` is a page of all these.
+training from its numbers, and `html_report` is a page of all these; `inline` puts them into a notebook.
 """

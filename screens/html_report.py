@@ -1,6 +1,5 @@
 """An evaluation as a page: one HTML file with everything in it."""
 
-import base64
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any
 
 import files
 from screens.film import GameFilm
+from screens.inline import data_uri
 from screens.learning_curve import EVALUATION, TRAINING, learning_curve_svgs, new_figure, svg
 
 TEMPLATE = Path(__file__).with_name("html_report.html")
@@ -71,21 +71,14 @@ def write_html_report(
         statistics=statistics,
         scores=scores,
         references=references,
-        scores_picture=data_uri(_scores_svg(scores, statistics, references), "image/svg+xml"),
+        scores_picture=data_uri(_scores_svg(scores, statistics, references), ".svg"),
         games=games,
-        curves=[data_uri(curve, "image/svg+xml") for curve in learning_curve_svgs(metrics, game, human)]
-        if metrics
-        else [],
+        curves=[data_uri(curve, ".svg") for curve in learning_curve_svgs(metrics, game, human)] if metrics else [],
         tables=tables,
         commands=[shlex.join(words) for words in commands],
     )
     files.write(path, page.encode())
     return len(page.encode())
-
-
-def data_uri(data: bytes, kind: str) -> str:
-    """Data as an address that holds it: nothing is fetched."""
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def _scores_svg(scores: Sequence[float], statistics: dict[str, Any], references: tuple[float, float] | None) -> bytes:

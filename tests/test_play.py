@@ -1,5 +1,6 @@
 """play.py as people run it: with a policy of random weights, in a window, without a display, and with bad input."""
 
+import base64
 import os
 import re
 import runpy
@@ -10,9 +11,11 @@ import sys
 import time
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pyte
 import pytest
+from nbclient import NotebookClient
 from PIL import Image, ImageGrab, features
 
 from environments.atari import AtariEnvironment
@@ -129,6 +132,16 @@ class TestWithoutADisplay:
         assert [(int(score), int(steps)) for _, score, steps in GAME.findall(played[1])] == games
         scores = [score for score, _ in games]
         assert f"Mean of 2 games: {np.mean(scores):.1f} points, best: {max(scores):.0f} point" in played[1]
+
+    def test_in_a_notebook_the_best_game_is_shown_below_the_cell(self, policy, tmp_path):
+        cell = nbformat.v4.new_code_cell(f"%run {REPOSITORY / 'play.py'} --policy {policy} --episodes 1 --max-steps 30")
+        notebook = nbformat.v4.new_notebook(cells=[cell])
+        NotebookClient(notebook, timeout=120, resources={"metadata": {"path": tmp_path}}).execute()
+        said = "".join(output.text for output in cell.outputs if output.output_type == "stream")
+        assert "No window, as this is a notebook: the best game will be in breakout.gif (and below)." in said
+        (shown,) = (output.data["text/html"] for output in cell.outputs if output.output_type == "display_data")
+        gif = base64.b64encode((tmp_path / "breakout.gif").read_bytes()).decode()
+        assert f'src="data:image/gif;base64,{gif}"' in shown
 
     def test_ctrl_c_ends_it_without_a_traceback_and_keeps_the_recording(self, policy, tmp_path):
         words = ["--policy", policy, "--no-window", "--record", "my.webp", "--episodes", "100000", "--max-steps", "50"]

@@ -1,0 +1,50 @@
+"""Every game that ale-py ships, all the way: training, policy file, evaluation, and a look at what was played."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import train
+from config import Config
+from environments.atari import _registered_games
+from models.policy_file import save_policy
+from playing import Protocol, load_policy_and_game, play_games
+from screens.film import GameFilm
+from screens.panel import Scene
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("game", _registered_games())
+def test_it_is_trained_saved_evaluated_and_seen(game, tmp_path):
+    config = Config(
+        game=game, steps=300, num_environments=4, warmup_steps=200, memory_size=1_000, batch_size=8, precision="float32"
+    )
+    environments = train.build_environments(config)
+    agent = train.build_agent(config, environments)
+    before = agent.plain_weights()
+    history = agent.fit(environments, nb_steps=config.steps, verbose=0)
+    assert agent.step == config.steps
+    assert np.isfinite(history.history["episode_score"] if history.history else []).all()
+    assert all(np.isfinite(weights).all() for weights in agent.plain_weights())
+    assert any((now != then).any() for now, then in zip(agent.plain_weights(), before, strict=True))
+
+    save_policy(tmp_path / "policy.h5", agent.plain_weights(), {"game": game})
+    policy, its_game = load_policy_and_game(tmp_path / "policy.h5", None)
+    assert its_game == game
+    protocol = Protocol(game, 2, epsilon=0.5, max_steps=25)
+    games: list[dict[str, Any]] = []
+    scores = play_games(policy, protocol, games=games)
+    assert scores == [ended["score"] for ended in games]
+
+    film = GameFilm(".gif", 60)
+    environment = protocol.build_environment(film.on_frame)
+    environment.set_state(games[0])
+    with Image.open(io.BytesIO(film.to_bytes())) as picture:
+        height, width = environment.observation_space.shape
+        assert picture.size == (width, height)
+    names = environment.get_action_meanings()
+    panel = Scene(names, q_values=np.linspace(-1, 1, len(names)), action=len(names) - 1).panel
+    assert len(np.unique(np.asarray(panel))) > 3
