@@ -77,6 +77,21 @@ def start_keras() -> None:
         keras.ops.zeros(1)  # the first operation looks for devices, and says so
 
 
+def require_tensorflow(what: str) -> None:
+    """Refuses `what`, the beginning of a sentence, where Keras runs on another backend.
+
+    Raises:
+        UsageError: It does.
+    """
+    import keras
+
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise UsageError(
+            f"{what} needs Keras on TensorFlow, and this is Keras on {backend}; set KERAS_BACKEND=tensorflow."
+        )
+
+
 @contextlib.contextmanager
 def _quiet_standard_error() -> Iterator[None]:
     sys.stderr.flush()

@@ -110,7 +110,10 @@ def write_page(
 
 def versions() -> dict[str, str]:
     """What the scores may depend on."""
-    return {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "ale-py", "numpy", "pillow")}
+    import keras  # here: it takes seconds, and --help should not
+
+    names = (keras.backend.backend(), "keras", "ale-py", "numpy", "pillow")
+    return {name: importlib.metadata.version(name) for name in names}
 
 
 def _metrics_of(policy: Policy, path: Path) -> Path | None:

@@ -271,6 +271,7 @@ def main() -> int:
     if run.config.start_from and not arguments.resume:
         load_policy(run.config.start_from, nb_actions=int(AtariEnvironment(game=run.config.game).action_space.n))
     console.start_keras()
+    console.require_tensorflow("Training")
     bytes_needed = _check_memory(run.config)
     with _sole_owner(run.folder, new=not arguments.resume):
         screen = Console(highlight=False)

@@ -9,8 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from agents.learner import Learner
 from agents.player import COUNTERS, Player, require_state
+from agents.reader import Reader
 from keras_rl import as_keras_rl_environment, clone_model, rl
 from memory.replay import FrameStacks, SequentialMemory
 from models.heads import fold_head, unfold_head, with_head
@@ -99,16 +99,21 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
                 "memory.replay.SequentialMemory takes the same arguments and is many times faster and smaller.",
                 stacklevel=2,
             )
-        self.learner = Learner(
-            self.model,
-            self.target_model,
-            keras.optimizers.get(optimizer),
-            preprocess=scale if self._preprocess_in_learner else None,
-            double_dqn=self.enable_double_dqn,
-            delta_clip=self.delta_clip,
-            target_model_update=self.target_model_update,
-            metrics=metrics,
-        )
+        preprocess = scale if self._preprocess_in_learner else None
+        self.learner: Any = Reader(self.model, preprocess)
+        if keras.backend.backend() == "tensorflow":
+            from agents.learner import Learner  # here: it imports TensorFlow, which is not there for everyone
+
+            self.learner = Learner(
+                self.model,
+                self.target_model,
+                keras.optimizers.get(optimizer),
+                preprocess=preprocess,
+                double_dqn=self.enable_double_dqn,
+                delta_clip=self.delta_clip,
+                target_model_update=self.target_model_update,
+                metrics=metrics,
+            )
         self._learner_metrics_names = [
             "loss",
             *(m if isinstance(m, str) else getattr(m, "__name__", None) or m.name for m in metrics),

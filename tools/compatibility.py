@@ -15,6 +15,7 @@ Exit status: 0 all cells that could be made agree, 1 one does not, 2 bad input.
 import datetime
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -171,7 +172,8 @@ def difference(values: np.ndarray, truth: np.ndarray) -> float:
 def last_line(error: Exception) -> str:
     """What a person wants to know of an error, fit for a cell of a table."""
     text = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error)
-    return ((text or "").strip().splitlines() or [str(error)])[-1].replace("|", "/")[:200]
+    line = ((text or "").strip().splitlines() or [str(error)])[-1].replace("|", "/")
+    return re.sub(r" \(/.*\)$", "", line)[:200]  # without the path of a module that ImportError names
 
 
 def table(results: list[Result]) -> str:
