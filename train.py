@@ -201,11 +201,11 @@ def train(run: Run, screen: Console) -> int:
             if evaluation is evaluator.best:
                 save(run.folder / "best.h5", evaluation)
             draw()
+            film = GameFilm(".gif", MAX_FILM_SECONDS)
+            protocol.build_environment(film.on_frame).set_state(games[int(np.argmax(evaluation.scores))])
+            tensorboard.add_picture(evaluation.step, "best_evaluation_game", film.to_bytes())
         except (OSError, ValueError) as error:
             warn(error)
-        film = GameFilm(".gif", MAX_FILM_SECONDS)
-        protocol.build_environment(film.on_frame).set_state(games[int(np.argmax(evaluation.scores))])
-        tensorboard.add_picture(evaluation.step, "best_evaluation_game", film.to_bytes())
 
     def draw() -> None:
         human = REFERENCES[config.game][1] if config.game in REFERENCES else None
