@@ -320,12 +320,12 @@ def _texts_in(console: bytes) -> list[tuple[int, bytes]]:
     Each has its length before it. Those of the random generators are numbers, and long in their own way each time.
     """
     texts, end = [(int.from_bytes(console[24:28], "little") - len(console), b"")], 0  # the length of the whole
-    for found in re.finditer(rb"[ -~]{6,}", console):
-        length = int.from_bytes(console[found.start() - 4 : found.start()], "little")
-        if length == len(found.group()):
-            is_numbers = re.fullmatch(rb"[0-9 ]{1000,}", found.group())
-            texts.append((found.start() - end, b"numbers" if is_numbers else found.group()))
-            end = found.end()
+    for found in re.finditer(rb"[ -~]{6,}", console):  # with what looks like text behind it, by chance
+        text = found.group()[: int.from_bytes(console[found.start() - 4 : found.start()], "little")]
+        is_numbers = re.fullmatch(rb"[0-9 ]{1000,}", text)
+        if is_numbers or re.fullmatch(rb"System|M6502Low|TIASound|Cartridge[0-9A-Z]+|[0-9a-f]{32}", text):
+            texts.append((found.start() - end, b"numbers" if is_numbers else text))
+            end = found.start() + len(text)
     return texts
 
 

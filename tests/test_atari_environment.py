@@ -557,3 +557,16 @@ def test_render_gives_the_screen_in_colour_when_asked_to():
     assert (image.shape, image.dtype) == ((210, 160, 3), np.uint8)
     assert (image.max(axis=-1) != image.min(axis=-1)).any()
     assert AtariEnvironment().render() is None
+
+
+def test_a_state_is_taken_by_a_new_environment_whatever_bytes_stand_behind_its_texts():
+    """In the ones of Amidar and Krull some of them look like text."""
+    for game in ("amidar", "krull", "elevator_action"):
+        played = AtariEnvironment(game=game)
+        for seed in range(4):
+            played.reset(seed=seed if seed % 2 else None)
+            for _ in range(25):
+                played.step(played.action_space.sample())
+            again = AtariEnvironment(game=game)
+            again.set_state(played.get_state())
+            assert np.array_equal(again._ale.getRAM(), played._ale.getRAM())
