@@ -19,7 +19,6 @@ from playing import Protocol, load_policy_and_game, play_games
 from screens.film import GameFilm
 from screens.panel import Scene
 
-
 # Without lives or FIRE, with 3 to 18 actions, screens of other heights, negative scores, and long animations.
 DOZEN = ["amidar", "boxing", "breakout", "elevator_action", "freeway", "gopher", "krull", "montezuma_revenge"]
 DOZEN += ["pitfall2", "pong", "skiing", "tetris"]
