@@ -321,9 +321,11 @@ def _texts_in(console: bytes) -> list[tuple[int, bytes]]:
     """
     texts, end = [(int.from_bytes(console[24:28], "little") - len(console), b"")], 0  # the length of the whole
     for found in re.finditer(rb"[ -~]{6,}", console):  # with what looks like text behind it, by chance
-        text = found.group()[: int.from_bytes(console[found.start() - 4 : found.start()], "little")]
+        length = int.from_bytes(console[found.start() - 4 : found.start()], "little")
+        text = found.group()[:length]
         is_numbers = re.fullmatch(rb"[0-9 ]{1000,}", text)
-        if is_numbers or re.fullmatch(rb"System|M6502Low|TIASound|Cartridge[0-9A-Z]+|[0-9a-f]{32}", text):
+        is_name = re.fullmatch(rb"System|M6502Low|TIASound|Cartridge[0-9A-Z]+|[0-9a-f]{32}", text)
+        if len(text) == length and (is_numbers or is_name):
             texts.append((found.start() - end, b"numbers" if is_numbers else text))
             end = found.start() + len(text)
     return texts

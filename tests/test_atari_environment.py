@@ -570,3 +570,13 @@ def test_a_state_is_taken_by_a_new_environment_whatever_bytes_stand_behind_its_t
             again = AtariEnvironment(game=game)
             again.set_state(played.get_state())
             assert np.array_equal(again._ale.getRAM(), played._ale.getRAM())
+
+
+def test_a_state_whose_text_says_that_it_is_longer_than_it_is_is_refused():
+    state = AtariEnvironment().get_state()
+    console = state["console"]
+    place = console.index(b"System") - 4
+    for length in (7, 2**31 - 1):
+        damaged = console[:place] + length.to_bytes(4, "little") + console[place + 4 :]
+        with pytest.raises(ValueError, match="console is not one of breakout"):
+            AtariEnvironment().set_state({**state, "console": damaged})
