@@ -213,54 +213,67 @@ def train(run: Run, screen: Console) -> int:
 
     evaluator.listeners = [monitor.on_evaluation, on_evaluation]
 
-    def stop(signal_number: int, frame: object) -> None:
-        dqn.stop_training = True
-        signal.signal(signal_number, signal.SIG_DFL)  # a second Ctrl-C does not wait
-
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signal_number, stop)
     started = time.monotonic()
-    with display:
-        dqn.fit(
-            environments,
-            nb_steps=run.steps,
-            callbacks=[
-                checkpointer,
-                *([evaluator] if config.evaluations else []),
-                monitor,
-                PolicySaver(save, SAVE_INTERVAL_STEPS, warn),
-            ],
-            verbose=0,
-        )
-    seconds = time.monotonic() - started
-    stopped = dqn.step < run.steps
-    screen.print(
-        f"{'Stopped after' if stopped else 'Done:'} {dqn.step:,} steps, {dqn.step - start:,} of them in the last "
-        f"{duration(seconds)}, {(dqn.step - start) / seconds:,.0f} steps/s. "
-        f"The numbers are in {run.folder / 'metrics.csv'}, drawn in {run.folder / 'learning_curve.png'}.",
-        soft_wrap=True,
-    )
-    try:
-        draw()
-    except OSError as error:
-        warn(error)
-    if stopped:
-        screen.print(f"Go on with it: python train.py --resume {run.folder}", soft_wrap=True)
-    best = None if stopped else evaluator.best
-    places = [out, run.folder / "policy.h5", Path(tempfile.gettempdir(), "policy.h5")]
-    saved = _save_at_first_place(lambda path: save(path, best), places, warn)
-    option = "" if saved == Path("policy.h5") else f" --policy {saved}"
-    screen.print(f"The policy is in {saved}. Watch it play: python play.py{option}", soft_wrap=True)
-    if best and evaluator.last:
-        last = "" if best is evaluator.last else f" The last one: {_in_words(evaluator.last)}."
-        screen.print(f"It is the best of {evaluator.number} evaluations. {_in_words(best)}.{last}", soft_wrap=True)
-    elif evaluator.best:
+    with _stopped_by_signals(dqn):
+        with display:
+            dqn.fit(
+                environments,
+                nb_steps=run.steps,
+                callbacks=[
+                    checkpointer,
+                    *([evaluator] if config.evaluations else []),
+                    monitor,
+                    PolicySaver(save, SAVE_INTERVAL_STEPS, warn),
+                ],
+                verbose=0,
+            )
+        seconds = time.monotonic() - started
+        stopped = dqn.step < run.steps
         screen.print(
-            f"It is the newest one, not evaluated; the best so far is in {run.folder / 'best.h5'}. "
-            f"{_in_words(evaluator.best)}.",
+            f"{'Stopped after' if stopped else 'Done:'} {dqn.step:,} steps, {dqn.step - start:,} of them in the last "
+            f"{duration(seconds)}, {(dqn.step - start) / seconds:,.0f} steps/s. "
+            f"The numbers are in {run.folder / 'metrics.csv'}, drawn in {run.folder / 'learning_curve.png'}.",
             soft_wrap=True,
         )
-    return console.STOPPED if stopped else console.DONE
+        try:
+            draw()
+        except OSError as error:
+            warn(error)
+        if stopped:
+            screen.print(f"Go on with it: python train.py --resume {run.folder}", soft_wrap=True)
+        best = None if stopped else evaluator.best
+        places = [out, run.folder / "policy.h5", Path(tempfile.gettempdir(), "policy.h5")]
+        saved = _save_at_first_place(lambda path: save(path, best), places, warn)
+        option = "" if saved == Path("policy.h5") else f" --policy {saved}"
+        screen.print(f"The policy is in {saved}. Watch it play: python play.py{option}", soft_wrap=True)
+        if evaluator.best:
+            screen.print(_which_policy(evaluator, best is not None, run.folder), soft_wrap=True)
+        return console.STOPPED if stopped else console.DONE
+
+
+def _which_policy(evaluator, is_best: bool, folder: Path) -> str:
+    """Which of the evaluated policies policy.h5 is, and why."""
+    best, last = evaluator.best, evaluator.last
+    if not is_best:
+        return f"It is the newest one, not evaluated; the best so far is in {folder / 'best.h5'}. {_in_words(best)}."
+    other = "" if best is last else f" The last one: {_in_words(last)}."
+    return f"It is the best of {evaluator.number} evaluations. {_in_words(best)}.{other}"
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(dqn) -> Iterator[None]:
+    """Lets the agent finish its step at Ctrl-C or SIGTERM; a second one does not wait."""
+
+    def stop(number: int, frame: object) -> None:
+        dqn.stop_training = True
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:  # a notebook goes on, and wants its own
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def main() -> int:

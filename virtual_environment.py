@@ -1,10 +1,26 @@
-"""Virtual environments for what does not belong into that of this project: peers of a benchmark, older Kerases."""
+"""Virtual environments for what does not belong into that of this project: peers of a benchmark, other Kerases."""
 
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+
+def find_python(version: str) -> str:
+    """An interpreter of this version, on the PATH or among those of pyenv.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    on_path = shutil.which(f"python{version}")
+    # pyenv puts a stand-in on the PATH for every version that it has, switched on or not.
+    if on_path and subprocess.run([on_path, "--version"], capture_output=True).returncode == 0:
+        return on_path
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    for python in root.glob(f"versions/{version}.*/bin/python"):
+        return str(python)
+    raise FileNotFoundError(f"there is no Python {version} here")
 
 
 def make(folder: Path, requirements: str, python: str | Path = sys.executable) -> Path:

@@ -47,6 +47,13 @@ class Terminal(Viewer):
         super().__init__()
         if not console.is_terminal or console.color_system is None:
             raise NoTerminalError("--terminal needs a terminal with colours; record the games with --record instead.")
+        try:
+            "▀█▶".encode(console.encoding)
+        except UnicodeEncodeError:
+            raise NoTerminalError(
+                f"--terminal draws with block characters, which this terminal's {console.encoding} does not have; "
+                "set it to UTF-8, or record the games with --record instead."
+            ) from None
         if console.width < SMALLEST[0] or console.height < SMALLEST[1]:
             raise NoTerminalError(
                 f"This terminal has {console.width} columns and {console.height} rows; --terminal needs at least "

@@ -1,6 +1,8 @@
-"""Keras on JAX, as if TensorFlow were not installed. Needs JAX, which is in no requirements: pip install jax."""
+"""Keras on JAX, TensorFlow not being installed; with EVERY_BACKEND=1 on Torch too, which is a download of gigabytes.
 
-import importlib.util
+The first time a virtual environment is made for each, in .venv-jax and .venv-torch, with the commands of the README.
+"""
+
 import json
 import os
 import subprocess
@@ -10,28 +12,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import virtual_environment
 from models.policy_file import save_policy
 
 REPOSITORY = Path(__file__).parents[1]
-WITHOUT_TENSORFLOW = f"""
-import runpy, sys
+BACKENDS = {"jax": "jax>=0.4.30,<1"}
+if os.environ.get("EVERY_BACKEND"):
+    BACKENDS["torch"] = "torch>=2.5,<3"
 
-class Missing:
-    def find_spec(name, path=None, target=None):
-        if name.split(".")[0] == "tensorflow":
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, Missing)
-sys.path.insert(0, {str(REPOSITORY)!r})
-sys.argv[:1] = []
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not importlib.util.find_spec("jax"), reason="needs JAX: pip install jax"),
-]
+@pytest.fixture(scope="module", params=BACKENDS)
+def backend(request):
+    """The name of a backend, and a Python that has it and not TensorFlow."""
+    lines = (REPOSITORY / "requirements.txt").read_text().splitlines()
+    others = [line for line in lines if not line.startswith(("#", "tensorflow", "keras-rl2"))]
+    (keras_rl2,) = (line for line in lines if line.startswith("keras-rl2"))
+    python = virtual_environment.make(
+        REPOSITORY / f".venv-{request.param}", "\n".join([*others, BACKENDS[request.param]])
+    )
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", keras_rl2], check=True)
+    assert subprocess.run([python, "-c", "import tensorflow"], capture_output=True).returncode == 1
+    return request.param, python
 
 
 @pytest.fixture(scope="module")
@@ -46,36 +49,27 @@ def folder(tmp_path_factory):
 
 
 def run(folder, backend, script, *words):
-    program = [sys.executable, "-c", WITHOUT_TENSORFLOW, str(REPOSITORY / script)]
-    if backend == "tensorflow":
-        program = [sys.executable, str(REPOSITORY / script)]
-    # JAX asks for TensorFlow's messages, in the environment, wherever it is imported.
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
-    return subprocess.run(
-        [*program, *words],
-        cwd=folder,
-        env=environment | {"KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+    name, python = backend
+    environment = os.environ | {"KERAS_BACKEND": name, "JAX_PLATFORMS": "cpu"}
+    command = [python, REPOSITORY / script, *words]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
 
 
-def test_evaluating_gives_the_same_scores_as_on_tensorflow(folder):
+def test_evaluating_gives_the_same_scores_as_on_tensorflow(folder, backend):
     scores = []
-    for backend in ("tensorflow", "jax"):
-        path = folder / f"{backend}.json"
-        process = run(folder, backend, "evaluate.py", "--episodes", "3", "--epsilon", "0.3", "--json", str(path))
+    for name, python in (("tensorflow", sys.executable), backend):
+        path = folder / f"{name}.json"
+        process = run(folder, (name, python), "evaluate.py", "--episodes", "3", "--epsilon", "0.3", "--json", str(path))
         assert (process.returncode, process.stderr) == (0, "")
         facts = json.loads(path.read_text())
-        assert backend in facts["versions"]
+        assert name in facts["versions"]
         scores.append(facts["scores"])
     assert scores[0] == scores[1]
 
 
-def test_playing_works_and_is_recorded(folder):
+def test_playing_works_and_is_recorded(folder, backend):
     words = ["--no-window", "--record", "game.webp", "--episodes", "1", "--max-steps", "30"]
-    process = run(folder, "jax", "play.py", *words)
+    process = run(folder, backend, "play.py", *words)
     assert (process.returncode, process.stderr) == (0, "")
     assert "Game 1 is in game.webp" in process.stdout
 
@@ -83,11 +77,9 @@ def test_playing_works_and_is_recorded(folder):
 @pytest.mark.parametrize(
     ("words", "what"), [(["train.py", "--preset", "smoke"], "Training"), (["play.py", "--saliency"], "--saliency")]
 )
-def test_what_needs_tensorflow_says_so_in_one_sentence(folder, words, what):
-    process = run(folder, "jax", *words, *(["--no-window"] if words[0] == "play.py" else []))
+def test_what_needs_tensorflow_says_so_in_one_sentence(folder, backend, words, what):
+    process = run(folder, backend, *words, *(["--no-window"] if words[0] == "play.py" else []))
     assert process.returncode == 2
-    sentence = (
-        f"{words[0]}: {what} needs Keras on TensorFlow, and this is Keras on jax; set KERAS_BACKEND=tensorflow.\n"
-    )
-    assert process.stderr == sentence
+    sentence = f"{what} needs Keras on TensorFlow, and this is Keras on {backend[0]}; set KERAS_BACKEND=tensorflow."
+    assert process.stderr == f"{words[0]}: {sentence}\n"
     assert not (folder / "runs").exists()

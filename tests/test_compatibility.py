@@ -18,10 +18,26 @@ import compatibility
 CELL = compatibility.Cell("here", "3.11", "keras")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", ["tensorflow-2.0", "tf_keras", "keras-3.0-jax"])
+def test_the_policy_that_ships_opens_there(name):
+    """The others of docs/compatibility.md take minutes and gigabytes: python tools/compatibility.py."""
+    (cell,) = (cell for cell in compatibility.CELLS if cell.name == name)
+    try:
+        virtual_environment.find_python(cell.python)
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    path = compatibility.REPOSITORY / "policy.h5"
+    result = compatibility.try_cell(cell, path, load_policy(path))
+    assert (result.problem, result.disagrees) == ("", False)
+    assert len(result.differences) == 3 + cell.keras_rl2
+
+
 @pytest.fixture
 def policy(tmp_path, monkeypatch):
     monkeypatch.setattr(virtual_environment, "make", lambda *_: Path(sys.executable))
-    monkeypatch.setattr(compatibility, "find_python", lambda version: sys.executable)
+    monkeypatch.setattr(virtual_environment, "find_python", lambda version: sys.executable)
     keras.utils.set_random_seed(1)
     save_policy(tmp_path / "policy.h5", nature_cnn(4).get_weights(), {})
     return tmp_path / "policy.h5"
@@ -67,7 +83,7 @@ def test_a_cell_that_cannot_be_installed_is_said_and_is_no_disagreement(policy, 
 
 def test_a_python_that_is_missing_is_said():
     with pytest.raises(FileNotFoundError, match=r"no Python 3\.99"):
-        compatibility.find_python("3.99")
+        virtual_environment.find_python("3.99")
 
 
 @pytest.mark.parametrize("values", [np.full((2, 4), np.nan), np.zeros((2, 3))], ids=["nan", "shape"])

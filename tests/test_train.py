@@ -3,14 +3,17 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
+from nbclient import NotebookClient
 
 from models.policy_file import load_policy
 
@@ -125,6 +128,20 @@ def test_a_signal_saves_and_ends_with_status_130(number, tmp_path):
     facts = load_policy(tmp_path / "policy.h5").facts
     assert facts["steps"] == facts["steps_of_training"] >= 1000
     assert "evaluation_score" not in facts
+
+
+@pytest.mark.slow
+def test_in_a_notebook_it_prints_lines_and_leaves_the_signals_to_it(tmp_path):
+    train = f"%run {REPOSITORY / 'train.py'} {' '.join(TINY)} --run notebook"
+    signals = "import signal; print([*map(signal.getsignal, (signal.SIGINT, signal.SIGTERM))])"
+    cells = [nbformat.v4.new_code_cell(source) for source in (signals, train, signals)]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": tmp_path}}).execute()
+    before, shown, after = (cell.outputs for cell in notebook.cells)
+    lines = "".join(output.data["text/plain"] for output in shown)
+    assert re.search(r"^1,200/1,200 100\.0%  score .* left 0 s$", lines, re.MULTILINE)
+    assert "The policy is in policy.h5." in lines
+    assert after[0].text == before[0].text
 
 
 @pytest.mark.slow

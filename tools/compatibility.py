@@ -103,7 +103,9 @@ def try_cell(cell: Cell, path: Path, policy: Policy) -> Result:
     """Opens the file at `path` in a cell, and what the cell saves here; `policy` is what is in the file."""
     try:
         python = virtual_environment.make(
-            TOOLS / ".venvs" / cell.name, "\n".join(cell.requirements.split()), find_python(cell.python)
+            TOOLS / ".venvs" / cell.name,
+            "\n".join(cell.requirements.split()),
+            virtual_environment.find_python(cell.python),
         )
     except (subprocess.CalledProcessError, FileNotFoundError) as error:
         return Result(cell, f"not installed: {last_line(error)}")
@@ -128,22 +130,6 @@ def try_cell(cell: Cell, path: Path, policy: Policy) -> Result:
     found = [*result.differences.values(), *result.saved.values()]
     result.disagrees = bool(result.problem) or max(found) > TOLERANCE
     return result
-
-
-def find_python(version: str) -> str:
-    """An interpreter of this version, on the PATH or among those of pyenv.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
-    on_path = shutil.which(f"python{version}")
-    # pyenv puts a stand-in on the PATH for every version that it has, switched on or not.
-    if on_path and subprocess.run([on_path, "--version"], capture_output=True).returncode == 0:
-        return on_path
-    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    for python in root.glob(f"versions/{version}.*/bin/python"):
-        return str(python)
-    raise FileNotFoundError(f"there is no Python {version} here")
 
 
 def probe(python: Path, folder: Path, cell: Cell, way: str) -> dict:

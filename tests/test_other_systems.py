@@ -1,0 +1,96 @@
+"""What is different on Windows and macOS, as far as Linux can pretend to be them."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import files
+from screens.terminal import NoTerminalError, Terminal
+
+REPOSITORY = Path(__file__).parents[1]
+PROGRAMS = [
+    path
+    for path in sorted(REPOSITORY.rglob("*.py"))
+    if not {"tests", "benchmarks"} & set(path.relative_to(REPOSITORY).parts) and "/.venv" not in path.as_posix()
+]
+UNIX_MODULES = {
+    "crypt",
+    "curses",
+    "fcntl",
+    "grp",
+    "posix",
+    "pty",
+    "pwd",
+    "readline",
+    "resource",
+    "syslog",
+    "termios",
+    "tty",
+}
+UNIX_NAMES = {"fork", "getuid", "killpg", "mkfifo", "setsid", "uname", "alarm", "setitimer", "pause"}
+UNIX_SIGNALS = {"SIGKILL", "SIGALRM", "SIGHUP", "SIGPIPE", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGTSTP"}
+
+
+def names_in(path):
+    """Modules imported, and attributes of modules called os or signal."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+        elif isinstance(node, ast.Attribute) and getattr(node.value, "id", "") in ("os", "signal"):
+            yield node.attr
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.relative_to(REPOSITORY).as_posix())
+def test_nothing_needs_what_only_unix_has(path):
+    assert not set(names_in(path)) & (UNIX_MODULES | UNIX_NAMES | UNIX_SIGNALS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train.py", "--preset", "smoke", "--steps", "600", "--evaluations", "1", "--run", "ascii"],
+        ["evaluate.py", "--policy", REPOSITORY / "policy.h5", "--episodes", "1"],
+        ["play.py", "--policy", REPOSITORY / "policy.h5", "--no-window", "--episodes", "1", "--max-steps", "20"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_console_without_unicode_is_enough(words, tmp_path):
+    """As of an old Windows console, or of its output in a file."""
+    process = subprocess.run(
+        [sys.executable, REPOSITORY / words[0], *words[1:]],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONIOENCODING": "ascii:strict", "PYTHONUTF8": "0", "LC_ALL": "C"},
+        capture_output=True,
+        timeout=200,
+    )
+    assert (process.returncode, process.stderr.decode()) == (0, "")
+    assert process.stdout.isascii()
+
+
+def test_a_terminal_without_block_characters_is_refused_in_a_sentence(tmp_path):
+    with open(tmp_path / "screen", "w", encoding="cp1252") as screen:
+        console = Console(file=screen, force_terminal=True, color_system="256", width=100, height=40)
+        with pytest.raises(NoTerminalError, match="cp1252"):
+            Terminal(console)
+
+
+def test_a_file_that_another_program_has_open_stays_as_it_is(tmp_path, monkeypatch):
+    """Windows does not replace it."""
+
+    def replace(*_):
+        raise PermissionError(13, "The process cannot access the file because it is being used by another process")
+
+    (tmp_path / "policy.h5").write_bytes(b"old")
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(OSError, match="being used by another process"):
+        files.write(tmp_path / "policy.h5", b"new")
+    assert [file.name for file in tmp_path.iterdir()] == ["policy.h5"]
+    assert (tmp_path / "policy.h5").read_bytes() == b"old"
