@@ -75,6 +75,13 @@ class Config:
         high=1_000,
     )
     terminal_on_life_loss: bool = option(True, "a lost life ends the return, not the game (Mnih et al. 2015)")
+    average_window: int = option(
+        25,
+        "networks, a thousandth of the training apart, whose mean is what is evaluated and saved (Polyak & Juditsky "
+        "1992); 1: the last network alone",
+        low=1,
+        high=1_000,
+    )
     evaluations: int = option(
         10,
         "times that the policy plays full games to be scored, the last time at the end; the best one is kept",
@@ -126,6 +133,11 @@ class Config:
         return math.ceil(self.steps / max(1, self.evaluations))
 
     @property
+    def average_interval(self) -> int:
+        """Agent steps from one network that goes into the mean to the next."""
+        return math.ceil(self.steps / 1_000)
+
+    @property
     def num_updates(self) -> int:
         """Updates in the whole training, at least 1."""
         return max(1, (self.steps - self.first_update_step) // self.train_interval)
@@ -151,6 +163,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
             "n_step": 1,
             "num_quantiles": 1,
             "log_rewards": False,
+            "average_window": 1,
             "learning_rate_end": 1.0,
             "adam_epsilon": 1e-7,
             "epsilon_end": 0.1,
@@ -172,6 +185,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
             "n_step": 1,
             "num_quantiles": 1,
             "log_rewards": False,
+            "average_window": 1,
             "learning_rate_end": 1.0,
             "epsilon_end": 0.1,
             "exploration_fraction": 0.02,

@@ -130,6 +130,7 @@ class Run:
 
 def train(run: Run, screen: Console) -> int:
     """Trains, shows how it goes, saves. Returns the exit status."""
+    from callbacks.averaging import PolicyAverage
     from callbacks.checkpoint import Checkpointer, CheckpointError
     from callbacks.evaluation import Evaluation, Evaluator
     from callbacks.monitor import MetricsFile, TrainingMonitor
@@ -158,8 +159,9 @@ def train(run: Run, screen: Console) -> int:
         return play_games(Policy(tuple(weights), {}), dataclasses.replace(protocol, seed=number), games=games)
 
     monitor = TrainingMonitor(REPORT_INTERVAL_STEPS)
-    evaluator = Evaluator(play, config.evaluation_steps)
-    extras = {"monitor": monitor, "evaluator": evaluator}
+    average = PolicyAverage(config.average_interval, config.average_window)
+    evaluator = Evaluator(play, config.evaluation_steps, weights=average.weights)
+    extras = {"monitor": monitor, "average": average, "evaluator": evaluator}
     checkpointer = Checkpointer(run.folder / "checkpoint", SAVE_INTERVAL_STEPS, extras, warn)
     start = _take_up(run, dqn, environments, checkpointer)
     if config.start_from and not start:
@@ -190,7 +192,7 @@ def train(run: Run, screen: Console) -> int:
         }
         if evaluation:
             facts |= {"evaluation_score": evaluation.mean, "evaluation_protocol": f"mean raw score, {protocol}"}
-        aside = save_policy(path, evaluator.best_weights if evaluation else dqn.plain_weights(), facts)
+        aside = save_policy(path, evaluator.best_weights if evaluation else average.weights(), facts)
         if aside:
             kept = path.with_name(aside.name)
             screen.print(f"The policy that was in {path} is of another run; it is kept as {kept}.", soft_wrap=True)
@@ -221,6 +223,7 @@ def train(run: Run, screen: Console) -> int:
                 nb_steps=run.steps,
                 callbacks=[
                     checkpointer,
+                    average,
                     *([evaluator] if config.evaluations else []),
                     monitor,
                     PolicySaver(save, SAVE_INTERVAL_STEPS, warn),

@@ -31,6 +31,7 @@ class Evaluator(rl.callbacks.Callback):
             then the training goes on, bit for bit, as it would have without.
         interval: Agent steps from one evaluation to the next.
         listeners: Called with each `Evaluation`, once `best` is up to date.
+        weights: The policy to be judged. Default: `DQNAgent.plain_weights`, the network as it is.
     """
 
     def __init__(
@@ -38,8 +39,10 @@ class Evaluator(rl.callbacks.Callback):
         play: Callable[[list[np.ndarray], int], list[float]],
         interval: int,
         listeners: Sequence[Callable[[Evaluation], None]] = (),
+        weights: Callable[[], list[np.ndarray]] | None = None,
     ) -> None:
         super().__init__()
+        self.weights = weights
         self.play = play
         self.interval = interval
         self.listeners = listeners
@@ -69,7 +72,7 @@ class Evaluator(rl.callbacks.Callback):
         self.best_weights = state["best_weights"]
 
     def _evaluate(self, step: int) -> None:
-        weights = self.model.plain_weights()
+        weights = (self.weights or self.model.plain_weights)()
         self.number += 1
         self.last = Evaluation(step, self.play(weights, self.number))
         if self.best is None or self.last.mean >= self.best.mean:

@@ -17,6 +17,7 @@ import pytest
 
 import files
 from agents.dqn import DQNAgent
+from callbacks.averaging import PolicyAverage
 from callbacks.checkpoint import Checkpointer, CheckpointError
 from callbacks.evaluation import Evaluator
 from callbacks.monitor import TrainingMonitor
@@ -82,24 +83,29 @@ class Training:
         )
         self.agent.compile(keras.optimizers.Adam(1e-2))
         self.monitor = TrainingMonitor(25)
+        self.average = PolicyAverage(15, 4)
         # A score that depends on nothing but the weights and the number of the evaluation.
-        self.evaluator = Evaluator(lambda weights, n: [float(np.abs(weights[0]).sum() * (n % 3))], 70)
-        self.evaluator.listeners = [self.monitor.on_evaluation]
-        extras = {"monitor": self.monitor, "evaluator": self.evaluator}
+        self.evaluator = Evaluator(
+            lambda weights, n: [float(np.abs(weights[0]).sum() * (n % 3))],
+            70,
+            [self.monitor.on_evaluation],
+            self.average.weights,
+        )
+        extras = {"monitor": self.monitor, "average": self.average, "evaluator": self.evaluator}
         self.checkpointer = Checkpointer(folder, INTERVAL, extras, warn)
 
     def run(self, *callbacks, steps=NUM_STEPS):
         step = self.checkpointer.restore(self.agent, self.environments)
-        self.agent.fit(
-            self.environments, steps, callbacks=[self.checkpointer, self.evaluator, self.monitor, *callbacks], verbose=0
-        )
+        ours = [self.checkpointer, self.average, self.evaluator, self.monitor]
+        self.agent.fit(self.environments, steps, callbacks=[*ours, *callbacks], verbose=0)
         return step
 
     def result(self):
         """Everything there is at the end, times aside."""
         state = {"agent": self.agent.get_state(), "entries": self.agent.memory.get_entries()}
         monitor = {name: value for name, value in self.monitor.get_state().items() if name != "seconds"}
-        return {**state, "monitor": monitor, "evaluator": self.evaluator.get_state()}
+        others = {"average": self.average.get_state(), "evaluator": self.evaluator.get_state()}
+        return {**state, "monitor": monitor, **others}
 
 
 def assert_equal(a, b, place=""):
