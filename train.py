@@ -175,13 +175,13 @@ def train(run: Run, screen: Console) -> int:
     display = ProgressDisplay(run.steps, screen)
     monitor.listeners = [display, metrics_file, tensorboard]
 
-    def save(path: Path = out, evaluation: Evaluation | None = None) -> None:
+    def save(step: int, path: Path = out, evaluation: Evaluation | None = None) -> None:
         """Writes the policy as it is, or the best one so far, whose evaluation it is."""
         facts = {
             "game": config.game,
             "actions": environments[0].get_action_meanings(),
-            "steps": evaluation.step if evaluation else dqn.step,
-            "steps_of_training": dqn.step,
+            "steps": evaluation.step if evaluation else step,
+            "steps_of_training": step,
             "seed": config.seed,
             "sticky": config.sticky,
             "run": run.folder.name,
@@ -201,7 +201,7 @@ def train(run: Run, screen: Console) -> int:
         screen.print(f"{_in_words(evaluation)}{', the best so far' * (evaluation is evaluator.best)}.", soft_wrap=True)
         try:
             if evaluation is evaluator.best:
-                save(run.folder / "best.h5", evaluation)
+                save(evaluation.step, run.folder / "best.h5", evaluation)
             draw()
             film = GameFilm(".gif", MAX_FILM_SECONDS)
             protocol.build_environment(film.on_frame).set_state(games[int(np.argmax(evaluation.scores))])
@@ -246,7 +246,7 @@ def train(run: Run, screen: Console) -> int:
             screen.print(f"Go on with it: python train.py --resume {run.folder}", soft_wrap=True)
         best = None if stopped else evaluator.best
         places = [out, run.folder / "policy.h5", Path(tempfile.gettempdir(), "policy.h5")]
-        saved = _save_at_first_place(lambda path: save(path, best), places, warn)
+        saved = _save_at_first_place(lambda path: save(dqn.step, path, best), places, warn)
         option = "" if saved == Path("policy.h5") else f" --policy {saved}"
         screen.print(f"The policy is in {saved}. Watch it play: python play.py{option}", soft_wrap=True)
         if evaluator.best:

@@ -52,6 +52,8 @@ class TestATraining:
         facts = policy.facts
         assert (facts["game"], facts["seed"], facts["run"]) == ("breakout", 3, "first")
         assert facts["steps_of_training"] == 1200
+        best = load_policy(finished[0] / "runs/first/best.h5").facts
+        assert best["steps"] == best["steps_of_training"] == facts["steps"]
         assert facts["steps"] in (600, 1200), "where it was evaluated"
         assert "4 full games of breakout, epsilon 0.05" in facts["evaluation_protocol"]
         assert facts["actions"] == ["NOOP", "FIRE", "RIGHT", "LEFT"]
