@@ -7,7 +7,6 @@ without changing a file) and tests. Words after the command go to pytest: python
                                  oldest Python, if there is a Python 3.10 here
 """
 
-import os
 import re
 import subprocess
 import sys
@@ -29,7 +28,7 @@ def main() -> int:
     words = sys.argv[1:]
     oldest = words[:1] == ["--oldest"]
     folder = REPOSITORY / (".venv-oldest" if oldest else ".venv")
-    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    python = virtual_environment.python_of(folder)
     if not python.exists():
         make_environment(folder, oldest)
     install = ["pip", "install", "--quiet", "--disable-pip-version-check", "-r", "requirements-dev.txt"]

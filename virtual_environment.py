@@ -1,5 +1,7 @@
 """Virtual environments for what does not belong into that of this project: peers of a benchmark, other Kerases."""
 
+from __future__ import annotations  # check.py imports this, and tells an older Python that it is too old
+
 import os
 import shutil
 import subprocess
@@ -23,6 +25,11 @@ def find_python(version: str) -> str:
     raise FileNotFoundError(f"there is no Python {version} here")
 
 
+def python_of(folder: Path) -> Path:
+    """The Python of the virtual environment in a folder, be it there or not."""
+    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
 def make(folder: Path, requirements: str, python: str | Path = sys.executable) -> Path:
     """Makes a virtual environment that holds these requirements, if it is not there: whole or not at all.
 
@@ -38,7 +45,7 @@ def make(folder: Path, requirements: str, python: str | Path = sys.executable) -
         subprocess.CalledProcessError: it cannot be made; `stderr` says why.
     """
     done = folder / "installed.txt"
-    own_python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    own_python = python_of(folder)
     if done.exists() and done.read_text() == requirements:
         return own_python
     install = [str(own_python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
