@@ -31,7 +31,7 @@ def test_the_policy_that_ships_opens_there(name):
     path = compatibility.REPOSITORY / "policy.h5"
     result = compatibility.try_cell(cell, path, load_policy(path))
     assert (result.problem, result.disagrees) == ("", False)
-    assert len(result.differences) == 3 + cell.keras_rl2
+    assert len(result.differences) == 3 + cell.rl
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@
     python tools/compatibility.py --policy other.h5     of another file
 
 A cell is made in tools/.venvs the first time, which takes minutes and some 16 GB in all. In each, the file is opened
-by `load_model`, by `load_weights` of a network built anew and, where it still runs unmodified, by keras-rl2. And back:
+by `load_model`, by `load_weights` of a network built anew and, where it still runs unmodified, by keras-rl. And back:
 what is saved there is read by `load_policy`. Q-values for the same states are held against those of
 tools/check_policy.py, computed in float64 without Keras.
 
@@ -50,13 +50,20 @@ class Cell:
     python: str  # major.minor
     requirements: str  # for pip, separated by spaces
     module: str = "keras"  # what Keras is called there
-    keras_rl2: bool = False  # whether it runs there, unmodified
+    rl: bool = False  # whether stock keras-rl, or keras-rl2, runs there
     backend: str = "tensorflow"
 
 
+# What pip 18 of Python 3.6 would choose by itself beside TensorFlow 1.12 wants a newer Python or a compiler.
+BESIDE_TENSORFLOW_1 = (
+    "h5py==2.9.0 numpy==1.16.6 scipy==1.4.1 protobuf==3.8.0 grpcio==1.20.1 absl-py==0.9.0 termcolor==1.1.0 "
+    "gast==0.2.2 astor==0.8.1 tensorboard==1.12.2 werkzeug==0.16.1 markdown==3.2.2 importlib-metadata==1.7.0 "
+    "zipp==3.1.0 six==1.15.0 wheel==0.34.2 pyyaml==5.3.1"
+)
 # Keras 3.0 does not say that it needs packaging.
 CELLS = [
-    Cell("tensorflow-2.0", "3.7", "tensorflow==2.0.4 keras-rl2==1.0.5 h5py<3 protobuf<3.20", "tensorflow.keras", True),
+    Cell("tensorflow-1.12", "3.6", f"tensorflow==1.12.0 keras==2.2.4 keras-rl==0.4.2 {BESIDE_TENSORFLOW_1}", rl=True),
+    Cell("tensorflow-2.0", "3.7", "tensorflow==2.0.4 keras-rl2==1.0.5 h5py<3 protobuf<3.20", "tensorflow.keras", rl=True),
     Cell("tensorflow-2.15", "3.11", "tensorflow==2.15.1 keras-rl2==1.0.5", "tensorflow.keras"),
     Cell("tf_keras", "3.13", "tensorflow==2.21.0 tf_keras==2.21.0", "tf_keras"),
     Cell("keras-3.0-tensorflow", "3.10", "tensorflow==2.16.1 keras==3.0.5"),
@@ -117,7 +124,7 @@ def try_cell(cell: Cell, path: Path, policy: Policy) -> Result:
         shutil.copy(path, folder / "policy.h5")
         np.save(folder / "states.npy", states)
         try:
-            for way in ("keras", "keras-rl2") if cell.keras_rl2 else ("keras",):
+            for way in ("keras", "keras-rl") if cell.rl else ("keras",):
                 said = probe(python, folder, cell, way)
                 result.versions.update(said["versions"])
                 for opened, values in said["q_values"].items():
@@ -166,7 +173,7 @@ def table(results: list[Result]) -> str:
     """The results in Markdown, a line for each cell."""
     rows = [
         "| cell | Python | Keras | on | NumPy, h5py | `load_model` | `compile=False` | `load_weights` "
-        "| keras-rl2's `load_weights` | saved there, read here |",
+        "| keras-rl's `load_weights` | saved there, read here |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
@@ -193,9 +200,9 @@ def page(results: list[Result]) -> str:
 Written by `python tools/compatibility.py` on {today.day} {today:%B %Y}: {agreeing} of {len(results)} cells agree.
 
 A cell is a virtual environment of its own. In it the `policy.h5` of this repository is opened by `load_model`, with
-default arguments and with `compile=False`, by `load_weights` of a network built anew, and by stock keras-rl2's
-`DQNAgent.load_weights` where that runs unmodified. The last column is the way back: what is saved there, read here by
-`load_policy`, with which `play.py` and `evaluate.py` begin.
+default arguments and with `compile=False`, by `load_weights` of a network built anew, and by the stock
+`DQNAgent.load_weights` of keras-rl2 1.0.5, in the oldest cell of keras-rl 0.4.2, where that runs unmodified. The last
+column is the way back: what is saved there, read here by `load_policy`, with which `play.py` and `evaluate.py` begin.
 
 The numbers are the largest difference of a Q-value from that of `tools/check_policy.py`, which computes the network in
 float64 without Keras, over {NUM_STATES} states of random pixels; up to {TOLERANCE:g} counts as equal.

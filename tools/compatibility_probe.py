@@ -3,7 +3,7 @@
     python compatibility_probe.py FOLDER MODULE WAY
 
 FOLDER holds policy.h5 and states.npy, uint8 (batch, 4, 84, 84), and gets what Keras here saves of the same network;
-MODULE is what `keras` is called here; WAY is "keras" or "keras-rl2". Prints one line of JSON. Runs on Python 3.7.
+MODULE is what `keras` is called here; WAY is "keras" or "keras-rl". Prints one line of JSON. Runs on Python 3.6.
 """
 
 import importlib
@@ -52,8 +52,8 @@ def with_keras(keras, folder, states):
     return {way: model.predict(scaled, verbose=0) for way, model in opened.items()}
 
 
-def with_keras_rl2(keras, folder, states):
-    """{way: Q-values} of the `load_weights` of stock keras-rl2's agent; saves with its `save_weights`."""
+def with_keras_rl(keras, folder, states):
+    """{way: Q-values} of the `load_weights` of the agent of stock keras-rl or keras-rl2; saves with its `save_weights`."""
     from rl.agents.dqn import DQNAgent
     from rl.core import Processor
     from rl.memory import SequentialMemory
@@ -94,7 +94,7 @@ def main():
     if attribute:
         keras = getattr(keras, attribute)
     states = np.load(os.path.join(folder, "states.npy"))
-    probe = {"keras": with_keras, "keras-rl2": with_keras_rl2}[way]
+    probe = {"keras": with_keras, "keras-rl": with_keras_rl}[way]
     values = {name: np.asarray(array, np.float64).tolist() for name, array in probe(keras, folder, states).items()}
     print(json.dumps({"q_values": values, "versions": versions(keras)}))
 
