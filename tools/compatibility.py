@@ -55,15 +55,15 @@ class Cell:
 
 
 # What pip 18 of Python 3.6 would choose by itself beside TensorFlow 1.12 wants a newer Python or a compiler.
-BESIDE_TENSORFLOW_1 = (
-    "h5py==2.9.0 numpy==1.16.6 scipy==1.4.1 protobuf==3.8.0 grpcio==1.20.1 absl-py==0.9.0 termcolor==1.1.0 "
-    "gast==0.2.2 astor==0.8.1 tensorboard==1.12.2 werkzeug==0.16.1 markdown==3.2.2 importlib-metadata==1.7.0 "
-    "zipp==3.1.0 six==1.15.0 wheel==0.34.2 pyyaml==5.3.1"
+TENSORFLOW_1 = (
+    "tensorflow==1.12.0 keras==2.2.4 keras-rl==0.4.2 h5py==2.9.0 numpy==1.16.6 scipy==1.4.1 protobuf==3.8.0 "
+    "grpcio==1.20.1 absl-py==0.9.0 termcolor==1.1.0 gast==0.2.2 astor==0.8.1 tensorboard==1.12.2 werkzeug==0.16.1 "
+    "markdown==3.2.2 importlib-metadata==1.7.0 zipp==3.1.0 six==1.15.0 wheel==0.34.2 pyyaml==5.3.1"
 )
 # Keras 3.0 does not say that it needs packaging.
 CELLS = [
-    Cell("tensorflow-1.12", "3.6", f"tensorflow==1.12.0 keras==2.2.4 keras-rl==0.4.2 {BESIDE_TENSORFLOW_1}", rl=True),
-    Cell("tensorflow-2.0", "3.7", "tensorflow==2.0.4 keras-rl2==1.0.5 h5py<3 protobuf<3.20", "tensorflow.keras", rl=True),
+    Cell("tensorflow-1.12", "3.6", TENSORFLOW_1, "keras", True),
+    Cell("tensorflow-2.0", "3.7", "tensorflow==2.0.4 keras-rl2==1.0.5 h5py<3 protobuf<3.20", "tensorflow.keras", True),
     Cell("tensorflow-2.15", "3.11", "tensorflow==2.15.1 keras-rl2==1.0.5", "tensorflow.keras"),
     Cell("tf_keras", "3.13", "tensorflow==2.21.0 tf_keras==2.21.0", "tf_keras"),
     Cell("keras-3.0-tensorflow", "3.10", "tensorflow==2.16.1 keras==3.0.5"),

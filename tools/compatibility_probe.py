@@ -53,7 +53,7 @@ def with_keras(keras, folder, states):
 
 
 def with_keras_rl(keras, folder, states):
-    """{way: Q-values} of the `load_weights` of the agent of stock keras-rl or keras-rl2; saves with its `save_weights`."""
+    """{way: Q-values} of `load_weights` of keras-rl's or keras-rl2's agent; saves with its `save_weights`."""
     from rl.agents.dqn import DQNAgent
     from rl.core import Processor
     from rl.memory import SequentialMemory
