@@ -37,7 +37,9 @@ from playing import Protocol, play_games
 BYTES_OF_PROGRAM = 1_200_000_000  # TensorFlow, networks, optimizer
 SAVE_INTERVAL_STEPS = 25_000  # of the policy and of the checkpoint
 REPORT_INTERVAL_STEPS = 500
-SHARE_OF_EVALUATIONS = 0.05  # of the time
+SECONDS_OF_EVALUATION_GAME = 0.5  # a beginner's; a master's are longer, but in a longer training
+SHARE_OF_EVALUATIONS = 0.05  # of the time, at least
+SPEED_THAT_LASTS = 0.9  # of that measured at the start: the memory outgrows the caches, checkpoints are written
 MAX_FILM_SECONDS = 60  # of an evaluation game, for TensorBoard
 NEWEST = "the newest"
 
@@ -260,7 +262,7 @@ def _which_policy(evaluator, is_best: bool, folder: Path) -> str:
     if not is_best:
         return f"It is the newest one, not evaluated; the best so far is in {folder / 'best.h5'}. {_in_words(best)}."
     other = "" if best is last else f" The last one: {_in_words(last)}."
-    return f"It is the best of {evaluator.number} evaluations. {_in_words(best)}.{other}"
+    return f"It is the best of {evaluator.number} evaluations, by mean less standard error. {_in_words(best)}.{other}"
 
 
 @contextlib.contextmanager
@@ -412,12 +414,15 @@ def settle_by_measurement(config: Config, minutes: float | None, screen: Console
     agents = {name: build_agent(dataclasses.replace(trial, precision=name), environments) for name in precisions}
     update_seconds = seconds_per_update(agents, config.batch_size)
     precision = min(update_seconds, key=update_seconds.__getitem__)
-    speed = steps_per_second(agents[precision], environments, trial.first_update_step + 10 * trial.train_interval)
+    first_step = trial.first_update_step + 10 * trial.train_interval
+    speed = SPEED_THAT_LASTS * steps_per_second(agents[precision], environments, first_step)
     config = dataclasses.replace(config, precision=precision)
     if minutes is not None:
-        seconds_left = 60 * minutes - (time.monotonic() - started)
-        share = 1 - SHARE_OF_EVALUATIONS if config.evaluations else 1
-        config = dataclasses.replace(config, steps=int(speed * seconds_left * share))
+        seconds = 60 * minutes - (time.monotonic() - started)
+        if config.evaluations:
+            games = config.evaluations * config.evaluation_games
+            seconds -= max(SECONDS_OF_EVALUATION_GAME * games, SHARE_OF_EVALUATIONS * seconds)
+        config = dataclasses.replace(config, steps=max(1_000, int(speed * seconds)))
     updates = ", ".join(f"{1_000 * seconds:.1f} ms in {name}" for name, seconds in update_seconds.items())
     screen.print(
         f"Measured here: an update takes {updates}. {config.steps:,} steps in {precision} will take about "
@@ -444,7 +449,8 @@ def _take_up(run: Run, dqn, environments: list[AtariEnvironment], checkpointer) 
 
 
 def _in_words(evaluation) -> str:
-    return f"Step {evaluation.step:,}: mean {evaluation.mean:.1f} in {len(evaluation.scores)} games"
+    error = f" +- {evaluation.standard_error:.1f}" if len(evaluation.scores) > 1 else ""
+    return f"Step {evaluation.step:,}: mean {evaluation.mean:.1f}{error} in {len(evaluation.scores)} games"
 
 
 def _is_saved(run: Run, step: int) -> bool:

@@ -21,6 +21,16 @@ class Evaluation:
         """The mean score."""
         return float(np.mean(self.scores))
 
+    @property
+    def standard_error(self) -> float:
+        """Of the mean; of a single game 0."""
+        return float(np.std(self.scores, ddof=1) / len(self.scores) ** 0.5) if len(self.scores) > 1 else 0.0
+
+    @property
+    def certain_mean(self) -> float:
+        """The mean less its standard error, by which policies are compared: one lucky game makes none the best."""
+        return self.mean - self.standard_error
+
 
 class Evaluator(rl.callbacks.Callback):
     """Plays games with the policy as it is, every `interval` agent steps and when `fit` is done; keeps the best one.
@@ -75,7 +85,7 @@ class Evaluator(rl.callbacks.Callback):
         weights = (self.weights or self.model.plain_weights)()
         self.number += 1
         self.last = Evaluation(step, self.play(weights, self.number))
-        if self.best is None or self.last.mean >= self.best.mean:
+        if self.best is None or self.last.certain_mean >= self.best.certain_mean:
             self.best, self.best_weights = self.last, weights
         for listener in self.listeners:
             listener(self.last)

@@ -44,6 +44,16 @@ def test_the_policy_is_evaluated_at_intervals_and_at_the_end_and_the_best_is_kep
     assert evaluator.best_weights == [19], "of the step that ended, not of the end"
 
 
+def test_a_policy_with_one_lucky_game_is_not_the_best():
+    scores = {1: [20.0] * 15 + [237.0], 2: [26.0, 30.0] * 8}
+    evaluator = Evaluator(lambda weights, number: scores[number], 10)
+    run(evaluator, 20)
+    first, second = (Evaluation(10 * number, scores[number]) for number in (1, 2))
+    assert first.mean > second.mean
+    assert first.standard_error == pytest.approx(217 / 16)  # 217 more in one game of 16
+    assert evaluator.best == second
+
+
 def test_of_two_equally_good_policies_the_later_is_kept():
     evaluator = Evaluator(lambda weights, number: [2.0], 10)
     run(evaluator, 20)
