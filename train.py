@@ -418,11 +418,11 @@ def settle_by_measurement(config: Config, minutes: float | None, screen: Console
     speed = SPEED_THAT_LASTS * steps_per_second(agents[precision], environments, first_step)
     config = dataclasses.replace(config, precision=precision)
     if minutes is not None:
-        seconds = 60 * minutes - (time.monotonic() - started)
+        seconds_left = 60 * minutes - (time.monotonic() - started)
         if config.evaluations:
-            games = config.evaluations * config.evaluation_games
-            seconds -= max(SECONDS_OF_EVALUATION_GAME * games, SHARE_OF_EVALUATIONS * seconds)
-        config = dataclasses.replace(config, steps=max(1_000, int(speed * seconds)))
+            of_games = SECONDS_OF_EVALUATION_GAME * config.evaluations * config.evaluation_games
+            seconds_left -= min(max(of_games, SHARE_OF_EVALUATIONS * seconds_left), seconds_left / 2)
+        config = dataclasses.replace(config, steps=max(1_000, int(speed * seconds_left)))
     updates = ", ".join(f"{1_000 * seconds:.1f} ms in {name}" for name, seconds in update_seconds.items())
     screen.print(
         f"Measured here: an update takes {updates}. {config.steps:,} steps in {precision} will take about "
