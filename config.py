@@ -20,7 +20,7 @@ class Config:
     """One training. Steps are agent steps, of `action_repeat` = 4 emulator frames each."""
 
     game: str = option("breakout", "ALE game: breakout, Breakout or ALE/Breakout-v5 alike")
-    steps: int = option(1_000_000, "length of the training, in agent steps", low=1)
+    steps: int = option(2_000_000, "length of the training, in agent steps", low=1)
     seed: int = option(0, "makes the whole run repeatable", low=0, high=2**31 - 1)
     sticky: float = option(
         0.0,
@@ -31,22 +31,22 @@ class Config:
     start_from: str = option(
         "", "policy.h5 to go on from instead of random weights; give --epsilon-start 0.1 with it, say"
     )
-    num_environments: int = option(8, "games played side by side, acting in one network call", low=1, high=256)
+    num_environments: int = option(16, "games played side by side, acting in one network call", low=1, high=256)
     mixed_views: bool = option(
         True,
         "of four games one is played as keras-rl's example sees it: the last frame as it is, FIRE left to the agent; "
         "the policy is then good at either",
     )
-    memory_size: int = option(300_000, "replay memory, in observations (Mnih et al. 2015: 1,000,000)", low=1_000)
+    memory_size: int = option(1_000_000, "replay memory, in observations (Mnih et al. 2015)", low=1_000)
     warmup_steps: int = option(
         10_000,
         "agent steps before the first update, at most a tenth of the training (Mnih et al. 2015: 50,000)",
         low=100,
     )
     batch_size: int = option(64, "transitions in an update (Mnih et al. 2015: 32)", low=1, high=4096)
-    train_interval: int = option(8, "agent steps from one update to the next (Mnih et al. 2015: 4)", low=1)
+    train_interval: int = option(16, "agent steps from one update to the next (Mnih et al. 2015: 4)", low=1)
     target_update_steps: int = option(
-        1_000, "agent steps from one copy to the target network to the next (Mnih et al. 2015: 40,000)", low=1
+        2_000, "agent steps from one copy to the target network to the next (Mnih et al. 2015: 40,000)", low=1
     )
     n_step: int = option(3, "rewards in a return (Hessel et al. 2018: 3; Mnih et al. 2015: 1)", low=1, high=20)
     gamma: float = option(0.99, "discount factor (Mnih et al. 2015)", low=0, high=1)
@@ -155,7 +155,6 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "steps": 1_750_000,
             "num_environments": 1,
-            "memory_size": 1_000_000,
             "warmup_steps": 50_000,
             "batch_size": 32,
             "train_interval": 4,
@@ -177,7 +176,6 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "steps": 50_000_000,
             "num_environments": 1,
-            "memory_size": 1_000_000,
             "warmup_steps": 50_000,
             "batch_size": 32,
             "train_interval": 4,

@@ -1,7 +1,7 @@
 """Measures how fast DQNs train on Breakout: this repository's and its peers', side by side on this machine.
 
     python benchmarks/throughput.py                                      everything, about a quarter of an hour
-    python benchmarks/throughput.py --peers sb3 ours_default --rounds 5  only these
+    python benchmarks/throughput.py --peers sb3 ours_8envs --rounds 5    only these
     python benchmarks/throughput.py --json throughput.json               keep every single measurement, too
 
 Each peer gets a virtual environment of its own in benchmarks/.venvs (the first time, 4 GB in all). Then all of them run
@@ -35,9 +35,9 @@ PEERS: dict[str, tuple[str, str | None, tuple[str, ...]]] = {
     "sb3_8envs": ("sb3.py", "sb3.txt", ("--environments", "8")),
     "cleanrl": ("cleanrl.py", "cleanrl.txt", ()),
     "ours_stock": ("ours.py", None, ("--preset", "keras-rl")),
-    "ours_default": ("ours.py", None, ()),
+    "ours_8envs": ("ours.py", None, ("--environments", "8")),
 }
-REFERENCE = "ours_default"
+REFERENCE = "ours_8envs"
 ROOFLINE = "roofline"  # measured in every round, like a peer
 SUSPECT_CORES = 0.1  # used by other programs during a measurement
 

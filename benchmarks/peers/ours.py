@@ -1,7 +1,8 @@
 """This repository's training, put together by its own train.py: the default path or the stock one.
 
-The settings are a preset of config.py. Changed for the measurement: `warmup_steps`, and exploration at its final
-rate from the start.
+The settings are a preset of config.py. Changed for the measurement: `warmup_steps`, exploration at its final rate from
+the start, and with `--environments 8` eight games and an update every 8 steps, so that an agent step replays eight
+transitions as everywhere else.
 """
 
 import dataclasses
@@ -25,8 +26,11 @@ PACKAGES = ("tensorflow", "keras", "keras-rl2", "numpy", "gymnasium", "ale-py", 
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--preset", choices=PRESETS, default="default")
+    arguments.add_argument("--environments", type=int, help="games, and agent steps from one update to the next")
     given = arguments.parse_args()
     config = Config(**PRESETS[given.preset][1])
+    if given.environments:
+        config = dataclasses.replace(config, num_environments=given.environments, train_interval=given.environments)
     config = dataclasses.replace(config, warmup_steps=WARMUP_STEPS, epsilon_start=config.epsilon_end)
     if config.precision == "auto":
         config = train.settle_by_measurement(config, None, Console(stderr=True))

@@ -14,7 +14,7 @@ BATCH_SIZE = 64
 
 
 def ours(size: int):
-    """This repository's memory, as its default training has it: 3-step returns, eight streams."""
+    """This repository's memory, with 3-step returns as in its default training, and eight streams."""
     sys.path.insert(0, str(Path(__file__).parents[2]))
     from memory.replay import SequentialMemory
 

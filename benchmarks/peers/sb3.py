@@ -1,7 +1,7 @@
 """Stable-Baselines3's DQN with the Atari hyper-parameters of RL Baselines3 Zoo.
 
-With `--environments 8` it takes the shape of this repository's default instead: eight games, and a batch of 64 every
-8 agent steps. Changed for the measurement: `learning_starts`, and exploration at its final rate from the start.
+With `--environments 8` it has eight games instead, and a batch of 64 every 8 agent steps. Changed for the
+measurement: `learning_starts`, and exploration at its final rate from the start.
 
 With `--train` it learns as Zoo has it, but for a lower `learning_starts`, and then plays full games.
 """
