@@ -155,6 +155,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "steps": 1_750_000,
             "num_environments": 1,
+            "memory_size": 1_000_000,
             "warmup_steps": 50_000,
             "batch_size": 32,
             "train_interval": 4,
@@ -176,6 +177,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "steps": 50_000_000,
             "num_environments": 1,
+            "memory_size": 1_000_000,
             "warmup_steps": 50_000,
             "batch_size": 32,
             "train_interval": 4,
