@@ -107,9 +107,11 @@ def measure(commands: dict[str, list[str]], rounds: int) -> dict[str, list[Resul
 
 
 def seconds_of_other_programs() -> float:
-    """CPU time that this machine has spent on anything but the commands run so far."""
-    everything, commands = psutil.cpu_times(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return everything.user + everything.system - commands.ru_utime - commands.ru_stime
+    """CPU time that the cores this process may use have spent on anything but the commands run so far."""
+    every_core, commands = psutil.cpu_times(percpu=True), resource.getrusage(resource.RUSAGE_CHILDREN)
+    affinity = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(every_core))
+    everything = sum(every_core[core].user + every_core[core].system for core in affinity)
+    return everything - commands.ru_utime - commands.ru_stime
 
 
 def run(command: list[str]) -> str:

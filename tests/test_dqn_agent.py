@@ -624,8 +624,9 @@ class TestMistakes:
         with pytest.raises(ValueError, match="expected"):
             agent_on(SequentialMemory(10, window_length=1), enable_dueling_network=True, dueling_type="mean")
 
-    with pytest.raises(ValueError, match="num_quantiles is 0, expected 1 or more"):
-        agent_on(SequentialMemory(10, window_length=1), num_quantiles=0)
+    def test_no_quantiles(self):
+        with pytest.raises(ValueError, match="num_quantiles is 0, expected 1 or more"):
+            agent_on(SequentialMemory(10, window_length=1), num_quantiles=0)
 
     def test_no_action_repetition(self):
         with pytest.raises(ValueError, match="action_repetition"):
