@@ -3,9 +3,10 @@
     python benchmarks/score.py                            the whole table, about six hours
     python benchmarks/score.py --rows ours_10 sb3_60      only these
     python benchmarks/score.py --json score.json          keep every score, and go on with what is missing there
+    taskset -c 0 python benchmarks/score.py ...           on one core; another may measure on the other one meanwhile
 
 Every row is a training from nothing, for so many minutes or steps, and then 100 full games of Breakout that its policy
-plays with epsilon 0.05 and without sticky actions. Nothing else must be running.
+plays with epsilon 0.05 and without sticky actions. Nothing else must be running on its cores.
 """
 
 import json
@@ -20,7 +21,16 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from throughput import FOLDER, PEERS, SUSPECT_CORES, PeerError, environment, run, seconds_of_other_programs
+from throughput import (
+    FOLDER,
+    PEERS,
+    SUSPECT_CORES,
+    PeerError,
+    environment,
+    run,
+    seconds_of_other_programs,
+    usable_cores,
+)
 
 import console
 import files
@@ -64,7 +74,7 @@ def main() -> int:
     given = parser.parse_args()
     if given.json and not given.json.resolve().parent.is_dir():
         raise console.UsageError(f"--json is {given.json}, but there is no folder {given.json.parent}; make it first.")
-    results: dict[str, Any] = json.loads(given.json.read_text()) if given.json and given.json.exists() else {}
+    results = _kept_in(given.json)
     missing = [name for name in dict.fromkeys(given.rows) if name not in results]
     for index, name in enumerate(missing):
         left = sum(ROWS[later].expected_minutes for later in missing[index:])
@@ -72,11 +82,16 @@ def main() -> int:
         started, others_started = time.monotonic(), seconds_of_other_programs()
         results[name] = score_peer(ROWS[name]) if ROWS[name].peer else score_ours(ROWS[name])
         others = (seconds_of_other_programs() - others_started) / (time.monotonic() - started)
-        results[name]["cores_used_by_others"] = others
+        results[name] |= {"cores": len(usable_cores()), "cores_used_by_others": others}
         if given.json:
+            results = {**_kept_in(given.json), name: results[name]}  # with what was measured on other cores meanwhile
             files.write(given.json, (json.dumps(results, indent=2) + "\n").encode())
     print(table({name: results[name] for name in given.rows}))
     return console.DONE
+
+
+def _kept_in(path: Path | None) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path and path.exists() else {}
 
 
 def score_ours(row: Row) -> dict[str, Any]:
@@ -117,13 +132,14 @@ def run_in(folder: str, command: list[str]) -> None:
 def table(results: dict[str, dict[str, Any]]) -> str:
     """The results in Markdown."""
     lines = [
-        "| trained by | seed | minutes | steps | mean | 95% interval | median | best game |",
-        "|---|---|---|---|---|---|---|---|",
+        "| trained by | seed | cores | minutes | steps | mean | 95% interval | median | best game |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, result in results.items():
         low, high = report(result["scores"], "breakout")["mean_interval_95"]
         lines.append(
-            f"| {ROWS[name].what} | {ROWS[name].seed} | {result['seconds'] / 60:.0f} | {result['steps']:,} | "
+            f"| {ROWS[name].what} | {ROWS[name].seed} | {result['cores']} | {result['seconds'] / 60:.0f} | "
+            f"{result['steps']:,} | "
             f"{statistics.fmean(result['scores']):.1f} | {low:.1f} to {high:.1f} | "
             f"{statistics.median(result['scores']):g} | {max(result['scores']):g} |"
         )

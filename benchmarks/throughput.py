@@ -109,9 +109,13 @@ def measure(commands: dict[str, list[str]], rounds: int) -> dict[str, list[Resul
 def seconds_of_other_programs() -> float:
     """CPU time that the cores this process may use have spent on anything but the commands run so far."""
     every_core, commands = psutil.cpu_times(percpu=True), resource.getrusage(resource.RUSAGE_CHILDREN)
-    affinity = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(every_core))
-    everything = sum(every_core[core].user + every_core[core].system for core in affinity)
+    everything = sum(every_core[core].user + every_core[core].system for core in usable_cores())
     return everything - commands.ru_utime - commands.ru_stime
+
+
+def usable_cores() -> list[int]:
+    """The numbers of the cores that this process and its commands may use: `taskset -c 0` leaves one."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def run(command: list[str]) -> str:
