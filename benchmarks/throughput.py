@@ -72,7 +72,7 @@ def main() -> int:
     results = measure(commands, given.rounds)
     print("\n" + table(results))
     if given.json:
-        report = json.dumps({"cpus": os.cpu_count(), "results": results}, indent=2) + "\n"
+        report = json.dumps({"cpus": len(usable_cores()), "results": results}, indent=2) + "\n"
         files.write(given.json, report.encode())
     return console.DONE
 
