@@ -3,10 +3,13 @@
 import argparse
 import dataclasses
 import difflib
+import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import files
 from console import UsageError, number
 
 
@@ -205,6 +208,21 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training in its folder: what was asked for, and how far it is to go."""
+
+    folder: Path
+    config: Config
+    out: Path
+    steps: int  # agent steps to train; more than the config's if a resumed training was given more
+
+    def write(self) -> None:
+        """Writes config.json, from which `--resume` reads it."""
+        facts = {**dataclasses.asdict(self.config), "out": str(self.out), "train_until_step": self.steps}
+        files.write(self.folder / "config.json", (json.dumps(facts, indent=2) + "\n").encode())
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -12,14 +12,10 @@ import argparse
 import contextlib
 import dataclasses
 import datetime
-import importlib.metadata
 import json
-import signal
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import filelock
 import numpy as np
@@ -27,20 +23,14 @@ import psutil
 from rich.console import Console
 
 import console
-import files
-from config import Config, add_options, config_from, flag
+from config import Config, Run, add_options, config_from, flag
 from environments.atari import AtariEnvironment, UnknownGameError, canonical_game
-from environments.reference_scores import REFERENCES
-from models.policy_file import WINDOW_LENGTH, Policy, PolicyFileError, check_writable, load_policy, save_policy
-from playing import Protocol, play_games
+from models.policy_file import WINDOW_LENGTH, PolicyFileError, check_writable, load_policy
 
 BYTES_OF_PROGRAM = 1_200_000_000  # TensorFlow, networks, optimizer
-SAVE_INTERVAL_STEPS = 25_000  # of the policy and of the checkpoint
-REPORT_INTERVAL_STEPS = 500
 SECONDS_OF_EVALUATION_GAME = 0.5  # a beginner's; a master's are longer, but in a longer training
 SHARE_OF_EVALUATIONS = 0.05  # of the time, at least
 SPEED_THAT_LASTS = 0.9  # of that measured at the start: the memory outgrows the caches, checkpoints are written
-MAX_FILM_SECONDS = 60  # of an evaluation game, for TensorBoard
 NEWEST = "the newest"
 
 
@@ -115,172 +105,6 @@ def build_agent(config: Config, environments: list[AtariEnvironment]):
     return dqn
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """A training in its folder: what was asked for, and how far it is to go."""
-
-    folder: Path
-    config: Config
-    out: Path
-    steps: int  # agent steps to train; more than the config's if a resumed training was given more
-
-    def write(self) -> None:
-        """Writes config.json, from which `--resume` reads it."""
-        facts = {**dataclasses.asdict(self.config), "out": str(self.out), "train_until_step": self.steps}
-        files.write(self.folder / "config.json", (json.dumps(facts, indent=2) + "\n").encode())
-
-
-def train(run: Run, screen: Console) -> int:
-    """Trains, shows how it goes, saves. Returns the exit status."""
-    from callbacks.averaging import PolicyAverage
-    from callbacks.checkpoint import Checkpointer, CheckpointError
-    from callbacks.evaluation import Evaluation, Evaluator
-    from callbacks.monitor import MetricsFile, TrainingMonitor
-    from callbacks.progress import ProgressDisplay, duration
-    from callbacks.saving import PolicySaver
-    from callbacks.tensorboard import TensorBoardFile
-    from screens.film import GameFilm
-    from screens.learning_curve import draw_learning_curve
-
-    config, out = run.config, run.out
-
-    def warn(error: Exception) -> None:
-        if isinstance(error, CheckpointError):
-            screen.print(f"Going on from the checkpoint before: {error}.", soft_wrap=True)
-        else:
-            screen.print(f"Not saved this time, the training goes on: {error}", soft_wrap=True)
-
-    environments = build_environments(config)
-    dqn = build_agent(config, environments)
-    protocol = Protocol(config.game, config.evaluation_games, sticky=config.sticky)
-
-    games: list[dict[str, Any]] = []  # of the last evaluation
-
-    def play(weights: list, number: int) -> list[float]:
-        games.clear()
-        return play_games(Policy(tuple(weights), {}), dataclasses.replace(protocol, seed=number), games=games)
-
-    monitor = TrainingMonitor(REPORT_INTERVAL_STEPS)
-    average = PolicyAverage(config.average_interval, config.average_window)
-    evaluator = Evaluator(play, config.evaluation_steps, weights=average.weights)
-    extras = {"monitor": monitor, "average": average, "evaluator": evaluator}
-    checkpointer = Checkpointer(run.folder / "checkpoint", SAVE_INTERVAL_STEPS, extras, warn)
-    start = _take_up(run, dqn, environments, checkpointer)
-    if config.start_from and not start:
-        dqn.set_plain_weights(load_policy(config.start_from, nb_actions=dqn.nb_actions).weights)
-    try:
-        run.write()
-        metrics_file = MetricsFile(run.folder / "metrics.csv", warn, monitor.reported_step)
-        tensorboard = TensorBoardFile(run.folder, warn, monitor.reported_step)
-    except OSError as error:
-        raise console.UsageError(f"{run.folder} cannot be written ({error.strerror}); make room there.") from error
-    display = ProgressDisplay(run.steps, screen)
-    monitor.listeners = [display, metrics_file, tensorboard]
-
-    def save(step: int, path: Path = out, evaluation: Evaluation | None = None) -> None:
-        """Writes the policy as it is, or the best one so far, whose evaluation it is."""
-        facts = {
-            "game": config.game,
-            "actions": environments[0].get_action_meanings(),
-            "steps": evaluation.step if evaluation else step,
-            "steps_of_training": step,
-            "seed": config.seed,
-            "sticky": config.sticky,
-            "run": run.folder.name,
-            "training_score": monitor.mean_score,
-            "training_score_protocol": f"mean raw score of the last {len(monitor.scores)} training games",
-            "config": dataclasses.asdict(config),
-            "versions": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "ale-py")},
-        }
-        if evaluation:
-            facts |= {"evaluation_score": evaluation.mean, "evaluation_protocol": f"mean raw score, {protocol}"}
-        aside = save_policy(path, evaluator.best_weights if evaluation else average.weights(), facts)
-        if aside:
-            kept = path.with_name(aside.name)
-            screen.print(f"The policy that was in {path} is of another run; it is kept as {kept}.", soft_wrap=True)
-
-    def on_evaluation(evaluation: Evaluation) -> None:
-        screen.print(f"{_in_words(evaluation)}{', the best so far' * (evaluation is evaluator.best)}.", soft_wrap=True)
-        try:
-            if evaluation is evaluator.best:
-                save(evaluation.step, run.folder / "best.h5", evaluation)
-            draw()
-            film = GameFilm(".gif", MAX_FILM_SECONDS)
-            protocol.build_environment(film.on_frame).set_state(games[int(np.argmax(evaluation.scores))])
-            tensorboard.add_picture(evaluation.step, "best_evaluation_game", film.to_bytes())
-        except (OSError, ValueError) as error:
-            warn(error)
-
-    def draw() -> None:
-        human = REFERENCES[config.game][1] if config.game in REFERENCES else None
-        draw_learning_curve(run.folder / "metrics.csv", run.folder / "learning_curve.png", config.game, human)
-
-    evaluator.listeners = [monitor.on_evaluation, on_evaluation]
-
-    started = time.monotonic()
-    with _stopped_by_signals(dqn):
-        with display:
-            dqn.fit(
-                environments,
-                nb_steps=run.steps,
-                callbacks=[
-                    checkpointer,
-                    average,
-                    *([evaluator] if config.evaluations else []),
-                    monitor,
-                    PolicySaver(save, SAVE_INTERVAL_STEPS, warn),
-                ],
-                verbose=0,
-            )
-        seconds = time.monotonic() - started
-        stopped = dqn.step < run.steps
-        screen.print(
-            f"{'Stopped after' if stopped else 'Done:'} {dqn.step:,} steps, {dqn.step - start:,} of them in the last "
-            f"{duration(seconds)}, {(dqn.step - start) / seconds:,.0f} steps/s. "
-            f"The numbers are in {run.folder / 'metrics.csv'}, drawn in {run.folder / 'learning_curve.png'}.",
-            soft_wrap=True,
-        )
-        try:
-            draw()
-        except OSError as error:
-            warn(error)
-        if stopped:
-            screen.print(f"Go on with it: python train.py --resume {run.folder}", soft_wrap=True)
-        best = None if stopped else evaluator.best
-        places = [out, run.folder / "policy.h5", Path(tempfile.gettempdir(), "policy.h5")]
-        saved = _save_at_first_place(lambda path: save(dqn.step, path, best), places, warn)
-        option = "" if saved == Path("policy.h5") else f" --policy {saved}"
-        screen.print(f"The policy is in {saved}. Watch it play: python play.py{option}", soft_wrap=True)
-        if evaluator.best:
-            screen.print(_which_policy(evaluator, best is not None, run.folder), soft_wrap=True)
-        return console.STOPPED if stopped else console.DONE
-
-
-def _which_policy(evaluator, is_best: bool, folder: Path) -> str:
-    """Which of the evaluated policies policy.h5 is, and why."""
-    best, last = evaluator.best, evaluator.last
-    if not is_best:
-        return f"It is the newest one, not evaluated; the best so far is in {folder / 'best.h5'}. {_in_words(best)}."
-    other = "" if best is last else f" The last one: {_in_words(last)}."
-    return f"It is the best of {evaluator.number} evaluations, by mean less standard error. {_in_words(best)}.{other}"
-
-
-@contextlib.contextmanager
-def _stopped_by_signals(dqn) -> Iterator[None]:
-    """Lets the agent finish its step at Ctrl-C or SIGTERM; a second one does not wait."""
-
-    def stop(number: int, frame: object) -> None:
-        dqn.stop_training = True
-        signal.signal(number, signal.SIG_DFL)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:  # a notebook goes on, and wants its own
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def main() -> int:
     """Checks everything that can be checked before an hour has passed, then trains."""
     arguments = _parse_arguments()
@@ -290,6 +114,8 @@ def main() -> int:
         load_policy(run.config.start_from, nb_actions=int(AtariEnvironment(game=run.config.game).action_space.n))
     console.start_keras()
     console.require_tensorflow("Training")
+    from training import Training
+
     bytes_needed = _check_memory(run.config)
     with _sole_owner(run.folder, new=not arguments.resume):
         screen = Console(highlight=False)
@@ -302,7 +128,8 @@ def main() -> int:
         if run.config.precision == "auto" or arguments.minutes is not None:
             config = settle_by_measurement(run.config, arguments.minutes, screen)
             run = dataclasses.replace(run, config=config, steps=config.steps)
-        return train(run, screen)
+        environments = build_environments(run.config)
+        return Training(run, build_agent(run.config, environments), environments, screen).fit()
 
 
 def _parse_arguments() -> argparse.Namespace:
@@ -430,48 +257,6 @@ def settle_by_measurement(config: Config, minutes: float | None, screen: Console
         soft_wrap=True,
     )
     return config
-
-
-def _take_up(run: Run, dqn, environments: list[AtariEnvironment], checkpointer) -> int:
-    """Goes to where the run was stopped, if it was, and tidies up after it. Returns the agent steps so far."""
-    from callbacks.checkpoint import CheckpointError
-
-    try:
-        start = checkpointer.restore(dqn, environments) or 0
-    except CheckpointError as error:
-        raise console.UsageError(f"{run.folder} cannot be resumed: {error}.") from error
-    if start >= run.steps and _is_saved(run, start):
-        raise console.UsageError(f"{run.folder} has done its {start:,} steps; give a larger number with --steps.")
-    files.remove_leftovers(run.out, older_than=600)  # another run may be writing there
-    for name in ("config.json", "metrics.csv"):
-        files.remove_leftovers(run.folder / name)
-    return start
-
-
-def _in_words(evaluation) -> str:
-    error = f" +- {evaluation.standard_error:.1f}" if len(evaluation.scores) > 1 else ""
-    return f"Step {evaluation.step:,}: mean {evaluation.mean:.1f}{error} in {len(evaluation.scores)} games"
-
-
-def _is_saved(run: Run, step: int) -> bool:
-    """Whether the policy is there that a training ends with, which is written after its last checkpoint."""
-    try:
-        facts = load_policy(run.out).facts
-    except PolicyFileError:
-        return False
-    return (facts.get("run"), facts.get("steps_of_training")) == (run.folder.name, step)
-
-
-def _save_at_first_place(save, places: list[Path], warn) -> Path:
-    """Saves the finished policy, elsewhere if it must be: an hour's work is not lost to a full disk."""
-    for place in places[:-1]:
-        try:
-            save(place)
-            return place
-        except (OSError, PolicyFileError) as error:
-            warn(error)
-    save(places[-1])
-    return places[-1]
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ import console
 
 # A checkpoint every 100 steps instead of every 25,000 makes this a matter of minutes. All else is the product.
 TRAIN = (
-    "import console, train; train.SAVE_INTERVAL_STEPS, train.REPORT_INTERVAL_STEPS = 100, 50; console.run(train.main)"
+    "import console, train, training; "
+    "training.SAVE_INTERVAL_STEPS, training.REPORT_INTERVAL_STEPS = 100, 50; console.run(train.main)"
 )
 STEPS, GAMES, MEMORY_SIZE = 10_000, 4, 1_500  # the ring wraps six times
 OPTIONS = (

@@ -307,8 +307,8 @@ def train(folder, *words, **settings):
 def train_patched(folder, patch, *words):
     """train.py with a checkpoint every 300 steps, and changed by `patch`."""
     script = (
-        "import os, signal, sys, train, callbacks.saving\n"
-        f"train.SAVE_INTERVAL_STEPS = 300\n{patch}\nsys.argv = {['train.py', *words]!r}\nsys.exit(train.main())\n"
+        "import os, signal, sys, train, training, callbacks.saving\n"
+        f"training.SAVE_INTERVAL_STEPS = 300\n{patch}\nsys.argv = {['train.py', *words]!r}\nsys.exit(train.main())\n"
     )
     environment = {"PYTHONPATH": str(REPOSITORY), "PATH": ""}
     return subprocess.run([sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True)
@@ -349,7 +349,7 @@ class TestResumingTrainPy:
         die = "os.kill(os.getpid(), signal.SIGKILL)"
         assert train_patched(tmp_path, f"train.build_environments = lambda config: {die}", *words).returncode == -9
         # Nothing was lost yet, so the same command begins again.
-        patch = f"train._save_at_first_place = lambda *arguments: {die}"
+        patch = f"training._save_at_first_place = lambda *arguments: {die}"
         assert train_patched(tmp_path, patch, *words).returncode == -9
         (tmp_path / ".policy.h5.0.tmp").write_bytes(b"left by a process that was killed")
         os.utime(tmp_path / ".policy.h5.0.tmp", (0, 0))
