@@ -41,6 +41,12 @@ class Config:
         "the policy is then good at either",
     )
     memory_size: int = option(1_000_000, "replay memory, in observations (Mnih et al. 2015)", low=1_000)
+    priority_alpha: float = option(
+        0.0,
+        "prioritised replay: draws by the TD error to this power, 0: uniformly (0.6: Schaul et al. 2016)",
+        low=0,
+        high=1,
+    )
     warmup_steps: int = option(
         10_000,
         "agent steps before the first update, at most a tenth of the training (Mnih et al. 2015: 50,000)",

@@ -15,6 +15,7 @@ import datetime
 import json
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import filelock
@@ -55,6 +56,7 @@ def build_agent(config: Config, environments: list[AtariEnvironment]):
     from agents.dqn import DQNAgent
     from agents.learner import set_compute_dtype
     from keras_rl import rl
+    from memory.prioritized import PrioritizedMemory
     from memory.replay import SequentialMemory
     from models.nature_cnn import nature_cnn
     from processors.atari import AtariProcessor
@@ -64,7 +66,8 @@ def build_agent(config: Config, environments: list[AtariEnvironment]):
     nb_actions = int(environments[0].action_space.n)
     model = nature_cnn(nb_actions, window_length=WINDOW_LENGTH)
     set_compute_dtype(model, config.precision)
-    memory = SequentialMemory(
+    memory_type = partial(PrioritizedMemory, alpha=config.priority_alpha) if config.priority_alpha else SequentialMemory
+    memory = memory_type(
         limit=config.memory_size,
         window_length=WINDOW_LENGTH,
         n_step=config.n_step,

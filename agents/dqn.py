@@ -12,6 +12,7 @@ import numpy as np
 from agents.player import COUNTERS, Player, require_state
 from agents.reader import Reader
 from keras_rl import as_keras_rl_environment, clone_model, rl
+from memory.prioritized import PrioritizedMemory
 from memory.replay import FrameStacks, SequentialMemory
 from models.heads import fold_head, unfold_head, with_head
 
@@ -383,6 +384,8 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         if self.step > self.nb_steps_warmup and self.step % self.train_interval == 0:
             others = [*self.policy.metrics, *(self.processor.metrics if self.processor is not None else [])]
             metrics = UpdateMetrics(self.learner.update(*self._sample()), others)
+            if isinstance(self.memory, PrioritizedMemory):
+                self.memory.set_errors(self.learner.td_errors)
         if self.target_model_update >= 1 and self.step % self.target_model_update == 0:
             self.update_target_model_hard()
         return metrics
@@ -390,12 +393,12 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
     def _sample(self) -> tuple:
         """A batch as `Learner.update` takes it."""
         if self._own_memory:
-            state0, action, reward, state1, discount = self.memory.sample_batch(self.batch_size, self.gamma)
+            state0, action, reward, state1, discount, weight = self.memory.sample_batch(self.batch_size, self.gamma)
         else:
             state0, action, reward, state1, terminal1 = zip(*self.memory.sample(self.batch_size), strict=True)
             action, reward = np.array(action, np.int32), np.array(reward, np.float32)
-            discount = np.where(terminal1, 0.0, self.gamma).astype(np.float32)
-        return self._network_input(state0), action, reward, self._network_input(state1), discount
+            discount, weight = np.where(terminal1, 0.0, self.gamma).astype(np.float32), None
+        return self._network_input(state0), action, reward, self._network_input(state1), discount, weight
 
     def _network_input(self, states):
         """States as they are where the learner scales them, else through the processor."""

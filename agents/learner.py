@@ -63,6 +63,7 @@ class Learner:
         # From here on TensorFlow executes this thread's calls in their order, but behind its back.
         tf.config.experimental.set_synchronous_execution(False)
         self.fused_adam = _is_plain_adam(optimizer) and not any(v.constraint for v in model.trainable_variables)
+        self.td_errors: Any = None  # of the newest update, (batch,) float32: y - Q(s, a), of quantiles their means
         self._compiled_q_values = tf.function(self._q_values, reduce_retracing=True)
         self._compiled_update = tf.function(self._update)
         self._compiled_saliency = tf.function(self._saliency, reduce_retracing=True)
@@ -75,7 +76,7 @@ class Learner:
         """The gradient of max_a Q(s, a) by the network's input, of its shape (Simonyan et al. 2014, section 3)."""
         return self._compiled_saliency(states).numpy()
 
-    def update(self, state0, action, reward, state1, discount) -> Any:
+    def update(self, state0, action, reward, state1, discount, weight=None) -> Any:
         """Starts one gradient step on a batch.
 
         Args:
@@ -84,15 +85,17 @@ class Learner:
             reward: (batch,) float32, the n-step return that followed.
             state1: States after those n steps.
             discount: (batch,) float32, gamma^n, or 0 after a terminal.
+            weight: (batch,) float32, what each transition counts for in the loss. Default: all the same.
 
         Returns:
             The loss before the step, the metrics, and the mean over the batch of max Q: float32 numbers that
-            `np.asarray` waits for.
+            `np.asarray` waits for, as it does for `td_errors`.
         """
         if isinstance(state0, FrameStacks):  # of the same frames as state1
             frames = _tensor(state0.frames)
             state0, state1 = state0._replace(frames=frames), state1._replace(frames=frames)
-        return self._compiled_update(state0, action, reward, state1, discount)
+        metrics, self.td_errors = self._compiled_update(state0, action, reward, state1, discount, weight)
+        return metrics
 
     def _q_values(self, states):
         return tf.cast(self.model(self._network_input(states), training=False), tf.float32)
@@ -109,14 +112,15 @@ class Learner:
             states = tf.gather(states.frames, states.indices)  # (batch, window_length, ...)
         return self.preprocess(states)
 
-    def _update(self, state0, action, reward, state1, discount):
+    def _update(self, state0, action, reward, state1, discount, weight):
         state0, state1 = self._network_input(state0), self._network_input(state1)
         td_target, td_loss = self._td_target, self._td_loss
         if self._quantiles:
             td_target, td_loss = self._quantile_target, self._quantile_loss
         y = td_target(reward, state1, discount)  # (batch,), or (batch, N) of N quantiles
         with tf.GradientTape() as tape:
-            loss, q = td_loss(state0, action, y)
+            losses, q = td_loss(state0, action, y)  # (batch,), (batch, num_actions)
+            loss = tf.reduce_mean(losses if weight is None else weight * losses)
             loss = tf.add_n([loss, *self.model.losses])  # with the layers' regularisation, if they have any
         gradients = tape.gradient(loss, [variable.value for variable in self.model.trainable_variables])
         if self.fused_adam and not any(gradient is None for gradient in gradients):
@@ -129,7 +133,8 @@ class Learner:
         y_mean = tf.reduce_mean(tf.reshape(y, (len(action), -1)), axis=1)  # (batch,)
         y_matrix = y_mean[:, None] * tf.one_hot(action, q.shape[-1])  # (batch, num_actions)
         metrics = [tf.reduce_mean(tf.cast(metric(y_matrix, q), tf.float32)) for metric in self.metrics]
-        return tf.stack([loss, *metrics, tf.reduce_mean(tf.reduce_max(q, axis=-1))])
+        td_errors = y_mean - tf.gather(q, action, batch_dims=1)  # (batch,)
+        return tf.stack([loss, *metrics, tf.reduce_mean(tf.reduce_max(q, axis=-1))]), td_errors
 
     def _td_target(self, reward, state1, discount):
         target_q = tf.cast(self.target_model(state1, training=False), tf.float32)  # (batch, num_actions)
@@ -142,7 +147,7 @@ class Learner:
     def _td_loss(self, state0, action, y):
         q = tf.cast(self.model(state0, training=True), tf.float32)  # (batch, num_actions)
         q_taken = tf.gather(q, action, batch_dims=1)  # (batch,) Q(s, a)
-        return tf.reduce_mean(huber(y - q_taken, self.delta_clip)), q
+        return huber(y - q_taken, self.delta_clip), q
 
     # The same with the distribution of the return, as N quantiles, in place of its mean (Dabney et al. 2018).
 
@@ -162,7 +167,7 @@ class Learner:
         tau = (tf.range(number, dtype=tf.float32) + 0.5) / number  # (N,) shares of the targets below each quantile
         weight = tf.abs(tau[:, None] - tf.cast(error < 0.0, tf.float32))  # (batch, N, N)
         loss = tf.reduce_mean(weight * huber(error, self.delta_clip), axis=2)  # (batch, N)
-        return tf.reduce_mean(tf.reduce_sum(loss, axis=1)), tf.reduce_mean(quantiles, axis=-1)
+        return tf.reduce_sum(loss, axis=1), tf.reduce_mean(quantiles, axis=-1)
 
     def _best_action(self, states):
         return tf.argmax(self.model(states, training=False), axis=-1)  # (batch,) argmax_a Q(s, a), for double DQN

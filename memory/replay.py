@@ -39,6 +39,7 @@ class Batch(NamedTuple):
     reward: np.ndarray  # (batch,) float32, r_1 + gamma r_2 + ... over at most n_step steps
     state1: FrameStacks  # after those steps, of the same frames
     discount: np.ndarray  # (batch,) float32, what max Q(state1) counts for: gamma^steps, 0 after a terminal
+    weight: np.ndarray | None = None  # (batch,) float32, what each counts for in the loss; None: all the same
 
 
 class SequentialMemory(rl.memory.SequentialMemory):
@@ -185,7 +186,7 @@ class SequentialMemory(rl.memory.SequentialMemory):
         batch = self._gather(positions, gamma=1.0)
         return [
             rl.memory.Experience(list(s0), int(a), float(r), list(s1), d == 0.0)
-            for s0, a, r, s1, d in zip(*map(np.asarray, batch), strict=True)
+            for s0, a, r, s1, d in zip(*map(np.asarray, batch[:5]), strict=True)
         ]
 
     @property
@@ -377,9 +378,13 @@ class SequentialMemory(rl.memory.SequentialMemory):
                     f"{self.window_length} + {self.n_step} in one of {self.num_streams} stream(s); use a longer "
                     "warm-up."
                 )
-            drawn = self.rng.integers(self.nb_entries, size=number - len(positions))
+            drawn = self._candidates(number - len(positions))
             positions = np.concatenate([positions, drawn[self._is_transition(drawn)]])
         return positions
+
+    def _candidates(self, number: int) -> np.ndarray:
+        """Positions drawn at random, whether there are transitions or not."""
+        return self.rng.integers(self.nb_entries, size=number)
 
     def _can_draw(self) -> bool:
         entries = self.nb_entries

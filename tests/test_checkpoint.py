@@ -23,6 +23,7 @@ from callbacks.evaluation import Evaluator
 from callbacks.monitor import TrainingMonitor
 from environments.atari import AtariEnvironment
 from keras_rl import rl
+from memory.prioritized import PrioritizedMemory
 from memory.replay import SequentialMemory
 from models.policy_file import load_policy
 from processors.atari import AtariProcessor
@@ -54,7 +55,7 @@ class Stopper(Killer):
 class Training:
     """A real game or three, a small network and a memory that wraps around: everything made anew, as by a script."""
 
-    def __init__(self, folder, warn=None, **checkpointer):
+    def __init__(self, folder, warn=None, memory=SequentialMemory):
         keras.utils.set_random_seed(5)
         self.environments = [AtariEnvironment(game="breakout", sticky=0.25) for _ in range(NUM_GAMES)]
         for index, environment in enumerate(self.environments):
@@ -72,7 +73,7 @@ class Training:
                 ]
             ),
             nb_actions=4,
-            memory=SequentialMemory(200, 2, n_step=3, num_streams=NUM_GAMES, rng=np.random.default_rng(1)),
+            memory=memory(200, 2, n_step=3, num_streams=NUM_GAMES, rng=np.random.default_rng(1)),
             policy=rl.policy.LinearAnnealedPolicy(rl.policy.EpsGreedyQPolicy(), "eps", 1.0, 0.1, 0.05, nb_steps=300),
             processor=AtariProcessor(),
             nb_steps_warmup=60,
@@ -155,6 +156,17 @@ def test_a_training_can_be_killed_at_any_step_any_number_of_times(undisturbed, t
             Training(tmp_path).run(Killer(step))
     training = Training(tmp_path)
     assert training.run() >= NUM_STEPS - INTERVAL - NUM_STEPS % INTERVAL - INTERVAL
+    assert_same_end(training, undisturbed)
+
+
+def test_a_training_with_prioritised_replay_can_be_stopped_and_killed(tmp_path):
+    undisturbed = Training(tmp_path / "undisturbed", memory=PrioritizedMemory)
+    undisturbed.run()
+    Training(tmp_path, memory=PrioritizedMemory).run(Stopper(150))
+    with pytest.raises(Killed):
+        Training(tmp_path, memory=PrioritizedMemory).run(Killer(333))
+    training = Training(tmp_path, memory=PrioritizedMemory)
+    assert training.run() == 300
     assert_same_end(training, undisturbed)
 
 
