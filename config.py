@@ -13,9 +13,26 @@ import files
 from console import UsageError, number
 
 
-def option(default: Any, help: str, *, low: float = -math.inf, high: float = math.inf, choices: tuple = ()) -> Any:
-    """A field of `Config`: its default, a help text with unit and source, and the range it may lie in."""
-    return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
+def option(
+    default: Any,
+    help: str,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    choices: tuple = (),
+    changeable: bool = False,
+) -> Any:
+    """A field of `Config`.
+
+    Args:
+        default: Its default, which also says its type.
+        help: What it is, with unit and source.
+        low, high: The range it may lie in.
+        choices: All values that it may have, if they are few.
+        changeable: Whether a training that is resumed may change it.
+    """
+    about = {"help": help, "low": low, "high": high, "choices": choices, "changeable": changeable}
+    return dataclasses.field(default=default, metadata=about)
 
 
 @dataclass(frozen=True)
@@ -46,6 +63,7 @@ class Config:
         "prioritised replay: draws by the TD error to this power, 0: uniformly (0.6: Schaul et al. 2016)",
         low=0,
         high=1,
+        changeable=True,
     )
     warmup_steps: int = option(
         10_000,
@@ -55,17 +73,24 @@ class Config:
     batch_size: int = option(64, "transitions in an update (Mnih et al. 2015: 32)", low=1, high=4096)
     train_interval: int = option(16, "agent steps from one update to the next (Mnih et al. 2015: 4)", low=1)
     target_update_steps: int = option(
-        2_000, "agent steps from one copy to the target network to the next (Mnih et al. 2015: 40,000)", low=1
+        2_000,
+        "agent steps from one copy to the target network to the next (Mnih et al. 2015: 40,000)",
+        low=1,
+        changeable=True,
     )
     n_step: int = option(3, "rewards in a return (Hessel et al. 2018: 3; Mnih et al. 2015: 1)", low=1, high=20)
-    gamma: float = option(0.99, "discount factor (Mnih et al. 2015)", low=0, high=1)
-    learning_rate: float = option(2.5e-4, "step size of Adam (Mnih et al. 2015, for RMSProp)", low=1e-7, high=1)
+    gamma: float = option(0.99, "discount factor (Mnih et al. 2015)", low=0, high=1, changeable=True)
+    learning_rate: float = option(
+        2.5e-4, "step size of Adam (Mnih et al. 2015, for RMSProp)", low=1e-7, high=1, changeable=True
+    )
     learning_rate_end: float = option(
-        0.1, "share of the learning rate left at the end, falling linearly", low=0, high=1
+        0.1, "share of the learning rate left at the end, falling linearly", low=0, high=1, changeable=True
     )
     adam_epsilon: float = option(1.5e-4, "epsilon of Adam (Hessel et al. 2018)", low=0, high=1)
     epsilon_start: float = option(1.0, "share of random actions at first (Mnih et al. 2015)", low=0, high=1)
-    epsilon_end: float = option(0.02, "share of random actions in the end (Mnih et al. 2015: 0.1)", low=0, high=1)
+    epsilon_end: float = option(
+        0.02, "share of random actions in the end (Mnih et al. 2015: 0.1)", low=0, high=1, changeable=True
+    )
     exploration_fraction: float = option(
         0.1, "share of the training over which it falls (Mnih et al. 2015: 0.02)", low=0, high=1
     )
@@ -74,8 +99,10 @@ class Config:
         "learn from sign(r) log2(1 + |r|) (Hester et al. 2018), so that the higher bricks of Breakout are worth more; "
         "without it rewards are clipped to [-1, 1] (Mnih et al. 2015)",
     )
-    delta_clip: float = option(1.0, "TD error from which the loss is linear (Mnih et al. 2015)", low=1e-6)
-    double: bool = option(False, "double DQN (van Hasselt et al. 2016)")
+    delta_clip: float = option(
+        1.0, "TD error from which the loss is linear (Mnih et al. 2015)", low=1e-6, changeable=True
+    )
+    double: bool = option(False, "double DQN (van Hasselt et al. 2016)", changeable=True)
     dueling: bool = option(False, "dueling network (Wang et al. 2016)")
     num_quantiles: int = option(
         32,
@@ -224,10 +251,12 @@ class Run:
     config: Config
     out: Path
     steps: int  # agent steps to train; more than the config's if a resumed training was given more
+    changes: tuple[dict[str, Any], ...] = ()  # of options, when it was resumed: their new values, and from which "step"
 
     def write(self) -> None:
         """Writes config.json, from which `--resume` reads it."""
         facts = {**dataclasses.asdict(self.config), "out": str(self.out), "train_until_step": self.steps}
+        facts |= {"changes": self.changes} if self.changes else {}
         files.write(self.folder / "config.json", (json.dumps(facts, indent=2) + "\n").encode())
 
 

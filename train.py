@@ -179,6 +179,7 @@ def _resumed_run(arguments: argparse.Namespace) -> Run:
     try:
         facts = json.loads((folder / "config.json").read_text())
         out, steps = Path(facts.pop("out")), int(facts.pop("train_until_step"))
+        changes = tuple(map(dict, facts.pop("changes", ())))
         config = Config(**facts)
     except OSError as error:
         raise console.UsageError(
@@ -190,13 +191,18 @@ def _resumed_run(arguments: argparse.Namespace) -> Run:
     for name in ("run", "minutes", *(["preset"] if arguments.preset != "default" else [])):
         if getattr(arguments, name) is not None:
             raise console.UsageError(f"--{name} does not go with --resume; leave it out, or start a new run.")
+    new = {}
     for field in dataclasses.fields(Config):
         given, was = getattr(arguments, field.name), getattr(config, field.name)
-        if field.name != "steps" and given is not None and given != was:
+        if field.name == "steps" or given is None or given == was:
+            continue
+        if not field.metadata["changeable"]:
             raise console.UsageError(f"{flag(field)} was {was} when {folder} began and cannot change; leave it out.")
+        new[field.name] = given
     if arguments.steps is not None and arguments.steps < steps:
         raise console.UsageError(f"--steps is {arguments.steps:,}, but {folder} goes to {steps:,}; give more, or none.")
-    return Run(folder, config, arguments.out or out, arguments.steps or steps)
+    changes += (new,) if new else ()
+    return Run(folder, dataclasses.replace(config, **new), arguments.out or out, arguments.steps or steps, changes)
 
 
 @contextlib.contextmanager

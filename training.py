@@ -54,6 +54,8 @@ class Training:
         extras = {"monitor": self.monitor, "average": self.average, "evaluator": self.evaluator}
         self.checkpointer = Checkpointer(run.folder / "checkpoint", SAVE_INTERVAL_STEPS, extras, self._warn)
         self.start = self._take_up()
+        if run.changes:
+            run.changes[-1].setdefault("step", self.start)
         try:
             run.write()
             metrics_file = MetricsFile(run.folder / "metrics.csv", self._warn, self.monitor.reported_step)
@@ -127,6 +129,7 @@ class Training:
             "training_score": self.monitor.mean_score,
             "training_score_protocol": f"mean raw score of the last {len(self.monitor.scores)} training games",
             "config": dataclasses.asdict(config),
+            **({"changes": self.run.changes} if self.run.changes else {}),
             "versions": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "ale-py")},
         }
         if evaluation:

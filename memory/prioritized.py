@@ -8,6 +8,7 @@ import numpy as np
 from memory.replay import Batch, SequentialMemory
 
 SMALLEST_ERROR = 0.01  # added to every TD error, so that nothing is never drawn again
+TYPICAL_ERROR = 0.3  # until there is one
 
 
 class PrioritizedMemory(SequentialMemory):
@@ -73,6 +74,8 @@ class PrioritizedMemory(SequentialMemory):
     def set_state(self, state: dict[str, Any], entries: Iterable[dict[str, Any]]) -> None:
         """Goes back to where `get_state` was called, see `SequentialMemory`."""
         super().set_state(state, entries)
+        if "priorities" not in state:  # the training drew uniformly so far
+            return
         priorities, ranked = state["priorities"], state["ranked"]
         if priorities.shape != (self.limit,) or not np.isfinite(priorities).all() or priorities.min() < 0:
             raise ValueError("the priorities in the replay memory are damaged")
@@ -100,7 +103,8 @@ class PrioritizedMemory(SequentialMemory):
             return
         starts = np.maximum(self._ranked, self._counts - self._capacity)
         ranked = int(np.minimum(self._ranked, self._capacity).sum())
-        self._priorities[self._slots_between(starts, self._counts)] = self._priorities.total / ranked if ranked else 1.0
+        mean = self._priorities.total / ranked if ranked else TYPICAL_ERROR**self.alpha
+        self._priorities[self._slots_between(starts, self._counts)] = mean
         self._ranked = self.counts
 
     def _take_errors(self) -> None:
