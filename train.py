@@ -31,7 +31,7 @@ from models.policy_file import WINDOW_LENGTH, PolicyFileError, check_writable, l
 BYTES_OF_PROGRAM = 1_200_000_000  # TensorFlow, networks, optimizer
 SECONDS_OF_EVALUATION_GAME = 0.5  # a beginner's; a master's are longer, but in a longer training
 SHARE_OF_EVALUATIONS = 0.05  # of the time, at least
-SPEED_THAT_LASTS = 0.9  # of that measured at the start: the memory outgrows the caches, checkpoints are written
+SPEED_THAT_LASTS = 0.95  # of that measured at the start: the memory outgrows the caches, checkpoints are written
 NEWEST = "the newest"
 
 
