@@ -246,7 +246,7 @@ def transitions_of(memory):
     batch = memory.sample_batch(2000, gamma=0.5)
     return {
         tuple(s0[-1, :2].astype(int).tolist()): (float(r), tuple(s1[-1, :2].astype(int).tolist()), float(d))
-        for s0, _, r, s1, d in zip(*map(np.asarray, batch), strict=True)
+        for s0, _, r, s1, d in zip(*map(np.asarray, batch[:5]), strict=True)
     }
 
 

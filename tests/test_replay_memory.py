@@ -112,7 +112,7 @@ def test_n_step_transitions_are_those_of_a_naive_oracle(n_step, num_streams, lim
         oracle.update(NaiveMemory(episodes, 4, n_step, gamma=0.9).transitions)
     batch = memory.sample_batch(3000, gamma=0.9)
     seen = set()
-    for state0, action, reward, state1, discount in zip(*map(np.asarray, batch), strict=True):
+    for state0, action, reward, state1, discount in zip(*map(np.asarray, batch[:5]), strict=True):
         number = int(state0[-1, 0])
         want0, want_action, want_reward, want1, want_discount = oracle[number]
         seen.add(number)
