@@ -52,7 +52,6 @@ class PrioritizedMemory(SequentialMemory):
         Raises:
             ValueError: If nothing can be drawn yet.
         """
-        self._rank()
         positions = self._draw(batch_size)
         self._drawn = self._slots(positions, 0)
         weight = self._priorities[self._drawn] ** -self.beta
