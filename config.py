@@ -49,7 +49,8 @@ class Config:
         high=1,
     )
     start_from: str = option(
-        "", "policy.h5 to go on from instead of random weights; give --epsilon-start 0.1 with it, say"
+        "",
+        "policy.h5 to go on from instead of random weights; give --epsilon-start 0.1 --learning-rate 1e-4 with it, say",
     )
     num_environments: int = option(16, "games played side by side, acting in one network call", low=1, high=256)
     mixed_views: bool = option(
@@ -81,7 +82,7 @@ class Config:
     n_step: int = option(3, "rewards in a return (Hessel et al. 2018: 3; Mnih et al. 2015: 1)", low=1, high=20)
     gamma: float = option(0.99, "discount factor (Mnih et al. 2015)", low=0, high=1, changeable=True)
     learning_rate: float = option(
-        2.5e-4, "step size of Adam (Mnih et al. 2015, for RMSProp)", low=1e-7, high=1, changeable=True
+        5e-4, "step size of Adam (Mnih et al. 2015, for RMSProp: 2.5e-4)", low=1e-7, high=1, changeable=True
     )
     learning_rate_end: float = option(
         0.1, "share of the learning rate left at the end, falling linearly", low=0, high=1, changeable=True
@@ -200,6 +201,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
             "num_quantiles": 1,
             "log_rewards": False,
             "average_window": 1,
+            "learning_rate": 2.5e-4,
             "learning_rate_end": 1.0,
             "adam_epsilon": 1e-7,
             "epsilon_end": 0.1,
@@ -222,6 +224,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
             "num_quantiles": 1,
             "log_rewards": False,
             "average_window": 1,
+            "learning_rate": 2.5e-4,
             "learning_rate_end": 1.0,
             "epsilon_end": 0.1,
             "exploration_fraction": 0.02,

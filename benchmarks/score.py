@@ -11,6 +11,7 @@ plays with epsilon 0.05 and without sticky actions. Nothing else must be running
 
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -149,6 +150,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the training that runs is ended as well
     try:
         console.run(main)
     except PeerError as error:
