@@ -103,7 +103,9 @@ class Training:
 
     def _on_evaluation(self, evaluation: Evaluation) -> None:
         is_best = evaluation is self.evaluator.best
-        self._print(f"{_in_words(evaluation)}{', the best so far' * is_best}.")
+        is_highest = evaluation is self.evaluator.highest
+        rank = ", the best so far" if is_highest else ", within chance of the best so far" if is_best else ""
+        self._print(f"{_in_words(evaluation)}{rank}.")
         try:
             if is_best:
                 self._save(evaluation.step, self.run.folder / "best.h5", evaluation)
@@ -164,17 +166,20 @@ class Training:
         saved = _save_at_first_place(lambda path: self._save(self.dqn.step, path, best), places, self._warn)
         option = "" if saved == Path("policy.h5") else f" --policy {saved}"
         self._print(f"The policy is in {saved}. Watch it play: python play.py{option}")
-        if self.evaluator.best and self.evaluator.last:
-            self._print(self._which_policy(self.evaluator.best, self.evaluator.last, is_best=best is not None))
+        if self.evaluator.best:
+            self._print(self._which_policy(self.evaluator.best, is_best=best is not None))
         return console.STOPPED if stopped else console.DONE
 
-    def _which_policy(self, best: Evaluation, last: Evaluation, is_best: bool) -> str:
+    def _which_policy(self, best: Evaluation, is_best: bool) -> str:
         """Which of the evaluated policies policy.h5 is, and why."""
         if not is_best:
             where = self.run.folder / "best.h5"
             return f"It is the newest one, not evaluated; the best so far is in {where}. {_in_words(best)}."
-        number, other = self.evaluator.number, "" if best is last else f" The last one: {_in_words(last)}."
-        return f"It is the best of {number} evaluations, by mean less standard error. {_in_words(best)}.{other}"
+        number = self.evaluator.number
+        rule = f"the newest of {number} evaluations that is within chance of the highest, two standard errors"
+        ranks = {"highest": self.evaluator.highest, "last": self.evaluator.last}
+        others = [f" The {rank}: {_in_words(other)}." for rank, other in ranks.items() if other and other != best]
+        return f"It is {rule}. {_in_words(best)}.{''.join(others)}"
 
     def _warn(self, error: Exception) -> None:
         if isinstance(error, CheckpointError):

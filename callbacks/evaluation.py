@@ -28,12 +28,20 @@ class Evaluation:
 
     @property
     def certain_mean(self) -> float:
-        """The mean less its standard error, by which policies are compared: one lucky game makes none the best."""
+        """The mean less its standard error, so that one lucky game makes none the highest."""
         return self.mean - self.standard_error
+
+    def is_clearly_below(self, other: "Evaluation") -> bool:
+        """Whether the mean is lower by more than two standard errors of the difference (by chance: once in 40)."""
+        return other.mean - self.mean > 2 * float(np.hypot(self.standard_error, other.standard_error))
 
 
 class Evaluator(rl.callbacks.Callback):
     """Plays games with the policy as it is, every `interval` agent steps and when `fit` is done; keeps the best one.
+
+    The best is the newest that is not clearly below the highest. A few games tell apart what differs much, such as a
+    policy and what is left of it once a training has become unstable. Else the highest of several is the luckiest,
+    and the newest has learned longest.
 
     Args:
         play: Called with weights as `DQNAgent.plain_weights` gives them, and the number of the evaluation, from 1 on,
@@ -58,6 +66,7 @@ class Evaluator(rl.callbacks.Callback):
         self.listeners = listeners
         self.number = 0  # of evaluations so far
         self.last: Evaluation | None = None
+        self.highest: Evaluation | None = None  # by `certain_mean`
         self.best: Evaluation | None = None
         self.best_weights: list[np.ndarray] = []
 
@@ -72,20 +81,26 @@ class Evaluator(rl.callbacks.Callback):
 
     def get_state(self) -> dict[str, Any]:
         """What the end of the training depends on: JSON values and arrays."""
-        last, best = (evaluation and asdict(evaluation) for evaluation in (self.last, self.best))
-        return {"number": self.number, "last": last, "best": best, "best_weights": self.best_weights}
+        evaluations = {"last": self.last, "highest": self.highest, "best": self.best}
+        states = {name: evaluation and asdict(evaluation) for name, evaluation in evaluations.items()}
+        return {"number": self.number, **states, "best_weights": self.best_weights}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes on where `get_state` was called."""
         self.number = state["number"]
-        self.last, self.best = (state[name] and Evaluation(**state[name]) for name in ("last", "best"))
+        state = {"highest": state["best"], **state}  # a checkpoint from when the highest was the best
+        self.last, self.highest, self.best = (
+            state[name] and Evaluation(**state[name]) for name in ("last", "highest", "best")
+        )
         self.best_weights = state["best_weights"]
 
     def _evaluate(self, step: int) -> None:
         weights = (self.weights or self.model.plain_weights)()
         self.number += 1
         self.last = Evaluation(step, self.play(weights, self.number))
-        if self.best is None or self.last.certain_mean >= self.best.certain_mean:
+        if self.highest is None or self.last.certain_mean >= self.highest.certain_mean:
+            self.highest = self.last
+        if not self.last.is_clearly_below(self.highest):
             self.best, self.best_weights = self.last, weights
         for listener in self.listeners:
             listener(self.last)

@@ -34,7 +34,7 @@ def run(evaluator, num_steps, *, first=0, stop=False, logs=None):
 
 
 def test_the_policy_is_evaluated_at_intervals_and_at_the_end_and_the_best_is_kept():
-    scores = {1: [1.0, 3.0], 2: [9.0, 5.0], 3: [4.0, 4.0]}
+    scores = {1: [1.0, 3.0], 2: [8.0, 6.0], 3: [4.0, 4.0]}
     heard: list[Evaluation] = []
     evaluator = Evaluator(lambda weights, number: scores[number], 10, [heard.append])
     run(evaluator, 25)
@@ -44,14 +44,34 @@ def test_the_policy_is_evaluated_at_intervals_and_at_the_end_and_the_best_is_kep
     assert evaluator.best_weights == [19], "of the step that ended, not of the end"
 
 
-def test_a_policy_with_one_lucky_game_is_not_the_best():
+def test_a_policy_with_one_lucky_game_is_not_the_highest():
     scores = {1: [20.0] * 15 + [237.0], 2: [26.0, 30.0] * 8}
     evaluator = Evaluator(lambda weights, number: scores[number], 10)
     run(evaluator, 20)
     first, second = (Evaluation(10 * number, scores[number]) for number in (1, 2))
     assert first.mean > second.mean
     assert first.standard_error == pytest.approx(217 / 16)  # 217 more in one game of 16
-    assert evaluator.best == second
+    assert evaluator.highest == evaluator.best == second
+
+
+def test_the_newest_that_chance_may_have_put_below_the_highest_is_kept_and_a_slow_decline_is_not_followed():
+    means = [100, 90, 81, 72]  # standard error of each 5: of a difference 7.07
+    scores = {number: [mean - 5.0, mean + 5.0] for number, mean in enumerate(means, start=1)}
+    evaluator = Evaluator(lambda weights, number: scores[number], 10)
+    run(evaluator, 20)
+    assert (evaluator.highest, evaluator.best) == (Evaluation(10, scores[1]), Evaluation(20, scores[2]))
+    run(evaluator, 40, first=20)
+    assert evaluator.best == Evaluation(20, scores[2]), "19 and 28 below the highest are too much, 9 below the last not"
+    assert evaluator.best_weights == [19]
+
+
+def test_a_checkpoint_from_when_the_highest_was_the_best_is_read():
+    evaluator, other = (Evaluator(lambda weights, number: [2.0], 10) for _ in range(2))
+    run(evaluator, 10)
+    state = evaluator.get_state()
+    del state["highest"]
+    other.set_state(state)
+    assert other.get_state() == evaluator.get_state()
 
 
 def test_of_two_equally_good_policies_the_later_is_kept():
