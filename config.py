@@ -40,7 +40,7 @@ class Config:
     """One training. Steps are agent steps, of `action_repeat` = 4 emulator frames each."""
 
     game: str = option("breakout", "ALE game: breakout, Breakout or ALE/Breakout-v5 alike")
-    steps: int = option(2_000_000, "length of the training, in agent steps", low=1)
+    steps: int = option(4_000_000, "length of the training, in agent steps", low=1)
     seed: int = option(0, "makes the whole run repeatable", low=0, high=2**31 - 1)
     sticky: float = option(
         0.0,
@@ -52,7 +52,7 @@ class Config:
         "",
         "policy.h5 to go on from instead of random weights; give --epsilon-start 0.1 --learning-rate 1e-4 with it, say",
     )
-    num_environments: int = option(16, "games played side by side, acting in one network call", low=1, high=256)
+    num_environments: int = option(32, "games played side by side, acting in one network call", low=1, high=256)
     mixed_views: bool = option(
         True,
         "of four games one is played as keras-rl's example sees it: the last frame as it is, FIRE left to the agent; "
@@ -72,9 +72,9 @@ class Config:
         low=100,
     )
     batch_size: int = option(64, "transitions in an update (Mnih et al. 2015: 32)", low=1, high=4096)
-    train_interval: int = option(16, "agent steps from one update to the next (Mnih et al. 2015: 4)", low=1)
+    train_interval: int = option(32, "agent steps from one update to the next (Mnih et al. 2015: 4)", low=1)
     target_update_steps: int = option(
-        2_000,
+        4_000,
         "agent steps from one copy to the target network to the next (Mnih et al. 2015: 40,000)",
         low=1,
         changeable=True,
@@ -85,7 +85,7 @@ class Config:
         5e-4, "step size of Adam (Mnih et al. 2015, for RMSProp: 2.5e-4)", low=1e-7, high=1, changeable=True
     )
     learning_rate_end: float = option(
-        0.1, "share of the learning rate left at the end, falling linearly", low=0, high=1, changeable=True
+        0.02, "share of the learning rate left at the end, falling linearly", low=0, high=1, changeable=True
     )
     adam_epsilon: float = option(1.5e-4, "epsilon of Adam (Hessel et al. 2018)", low=0, high=1)
     epsilon_start: float = option(1.0, "share of random actions at first (Mnih et al. 2015)", low=0, high=1)

@@ -1,6 +1,6 @@
 """Trains a Deep Q-Network on an Atari game, the keras-rl way, and saves it as policy.h5.
 
-    python train.py                              Breakout, 2,000,000 agent steps
+    python train.py                              Breakout, 4,000,000 agent steps
     python train.py --game pong --minutes 30     another game, as far as it gets in half an hour
     python train.py --preset keras-rl            keras-rl's own example, setting for setting
     python train.py --resume                     go on with the newest run, exactly where it stopped

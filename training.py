@@ -104,7 +104,7 @@ class Training:
     def _on_evaluation(self, evaluation: Evaluation) -> None:
         is_best = evaluation is self.evaluator.best
         is_highest = evaluation is self.evaluator.highest
-        rank = ", the best so far" if is_highest else ", within chance of the best so far" if is_best else ""
+        rank = ", the best so far" if is_highest else ", within two standard errors of the best" if is_best else ""
         self._print(f"{_in_words(evaluation)}{rank}.")
         try:
             if is_best:
@@ -175,8 +175,7 @@ class Training:
         if not is_best:
             where = self.run.folder / "best.h5"
             return f"It is the newest one, not evaluated; the best so far is in {where}. {_in_words(best)}."
-        number = self.evaluator.number
-        rule = f"the newest of {number} evaluations that is within chance of the highest, two standard errors"
+        rule = f"the newest of {self.evaluator.number} evaluations within two standard errors of the highest"
         ranks = {"highest": self.evaluator.highest, "last": self.evaluator.last}
         others = [f" The {rank}: {_in_words(other)}." for rank, other in ranks.items() if other and other != best]
         return f"It is {rule}. {_in_words(best)}.{''.join(others)}"

@@ -61,7 +61,14 @@ ROWS = {
     "ours_30": Row("this repository", 1, 30),
     "ours_30_again": Row("this repository", 2, 30),
     "ours_60": Row("this repository", 1, 60),
-    "ours_1m": Row("this repository, 1,000,000 steps", 1, options=("--steps", "1000000")),
+    "ours_1m": Row(
+        "this repository, 1,000,000 steps, twice the updates",
+        1,
+        options=(
+            *("--steps", "1000000"),
+            *("--num-environments", "16", "--train-interval", "16", "--target-update-steps", "2000"),
+        ),
+    ),
     "sb3_60": Row("Stable-Baselines3, Zoo's settings", 1, 60, peer="sb3"),
     "keras_rl2_60": Row("keras-rl2, its example's settings", 1, 60, peer="keras_rl2"),
 }

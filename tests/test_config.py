@@ -68,7 +68,7 @@ def test_the_keras_rl_preset_has_the_numbers_of_keras_rls_example():
 def test_a_short_training_shortens_its_warm_up():
     assert parse("--steps", "1_000_000").first_update_step == 10_000
     assert parse("--steps", "20_000").first_update_step == 2_000
-    assert parse("--steps", "1").first_update_step == 128  # a state and a return for each of 16 games
+    assert parse("--steps", "1").first_update_step == 256  # a state and a return for each of 32 games
 
 
 @pytest.mark.parametrize(

@@ -45,10 +45,7 @@ class TestATraining:
         assert "The policy is in policy.h5. Watch it play: python play.py" in process.stdout
         assert "runs/first/metrics.csv" in process.stdout
         assert "Step 600: mean" in process.stdout
-        assert (
-            "It is the newest of 2 evaluations that is within chance of the highest, two standard errors. Step"
-            in process.stdout
-        )
+        assert "It is the newest of 2 evaluations within two standard errors of the highest. Step" in process.stdout
 
     def test_the_policy_carries_its_facts(self, finished):
         policy = load_policy(finished[0] / "policy.h5", nb_actions=4)
