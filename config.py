@@ -53,10 +53,13 @@ class Config:
         "policy.h5 to go on from instead of random weights; give --epsilon-start 0.1 --learning-rate 1e-4 with it, say",
     )
     num_environments: int = option(32, "games played side by side, acting in one network call", low=1, high=256)
-    mixed_views: bool = option(
-        True,
-        "of four games one is played as keras-rl's example sees it: the last frame as it is, FIRE left to the agent; "
+    keras_rl_views: float = option(
+        0.25,
+        "share of the games played as keras-rl's example sees them: the last frame as it is, FIRE left to the agent; "
         "the policy is then good at either",
+        low=0,
+        high=1,
+        changeable=True,
     )
     memory_size: int = option(1_000_000, "replay memory, in observations (Mnih et al. 2015)", low=1_000)
     priority_alpha: float = option(

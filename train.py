@@ -37,9 +37,9 @@ NEWEST = "the newest"
 
 def build_environments(config: Config) -> list[AtariEnvironment]:
     """The games played side by side, each with a seed of its own."""
-    environments = []
+    environments, share = [], config.keras_rl_views
     for index in range(config.num_environments):
-        own_view = not (config.mixed_views and index % 4 == 3)
+        own_view = int((index + 1) * share) == int(index * share)
         environments.append(
             AtariEnvironment(game=config.game, sticky=config.sticky, max_of_two=own_view, press_fire=own_view)
         )

@@ -353,12 +353,12 @@ class TestResumingTrainPy:
 
         done = train(killed, "--resume")
         assert done.returncode == 2 and "has done its 1,400 steps" in done.stderr
-        changed = ["--priority-alpha", "0.6", "--learning-rate", "1e-5"]
+        changed = ["--keras-rl-views", "0.5", "--priority-alpha", "0.6", "--learning-rate", "1e-5"]
         longer = train(killed, "--resume", "runs/a", "--steps", "1600", *changed)
         assert longer.returncode == 0 and "Done: 1,600 steps, 200 of them" in longer.stdout
         facts = load_policy(killed / "policy.h5").facts
         assert facts["config"]["learning_rate"] == 1e-5
-        assert facts["changes"] == [{"priority_alpha": 0.6, "learning_rate": 1e-5, "step": 1400}]
+        assert facts["changes"] == [{"keras_rl_views": 0.5, "priority_alpha": 0.6, "learning_rate": 1e-5, "step": 1400}]
         longest = train(killed, "--resume", "runs/a", "--steps", "1800", "--learning-rate", "1e-4")
         assert longest.returncode == 0, longest.stderr
         changes = load_policy(killed / "policy.h5").facts["changes"]

@@ -111,7 +111,7 @@ def test_every_option_has_a_help_text_and_no_percent_sign_breaks_it():
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_words_that_make_a_training_again_do(preset):
-    config = Config(**{**PRESETS[preset][1], "seed": 3, "mixed_views": False})
+    config = Config(**{**PRESETS[preset][1], "seed": 3, "log_rewards": False, "keras_rl_views": 0.5})
     words = options_of(dataclasses.asdict(config))
     assert words is not None
     assert parse(*words) == config

@@ -15,7 +15,10 @@ import numpy as np
 import pytest
 from nbclient import NotebookClient
 
+from config import Config
+from environments.atari import FIRE
 from models.policy_file import load_policy
+from train import build_environments
 
 REPOSITORY = Path(__file__).parents[1]
 TINY = ["--preset", "smoke", "--steps", "1200", "--num-environments", "2", "--train-interval", "16"]
@@ -203,6 +206,13 @@ def test_a_run_of_the_same_name_is_not_overwritten(tmp_path):
     process = run(tmp_path, "--run", "mine")
     assert process.returncode == 2
     assert "There is a run in" in process.stderr
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0, []), (0.25, [3, 7]), (0.5, [1, 3, 5, 7]), (1, range(8))])
+def test_a_share_of_the_games_is_played_as_keras_rl_sees_them(share, expected):
+    environments = build_environments(Config(num_environments=8, keras_rl_views=share))
+    without_fire = [index for index, game in enumerate(environments) if FIRE not in game.get_state()["frames"]]
+    assert without_fire == list(expected)
 
 
 def test_help_comes_at_once_and_lists_every_preset():
