@@ -302,7 +302,7 @@ def flag(field: dataclasses.Field) -> str:
 
 def options_of(settings: dict[str, Any]) -> list[str] | None:
     """The words of the command line that make the default into `settings`; None if another version wrote them."""
-    words = []
+    words, settings = [], with_names_of_now(settings)
     for field in dataclasses.fields(Config):
         if field.name not in settings:
             return None
@@ -311,6 +311,14 @@ def options_of(settings: dict[str, Any]) -> list[str] | None:
             words += [flag(field).replace("--", "--no-", 1)] if value is False else [flag(field)]
             words += [] if isinstance(value, bool) else [str(value)]
     return words
+
+
+def with_names_of_now(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings that a version with `mixed_views` may have written, which was off or a quarter of the games."""
+    if type(settings.get("mixed_views")) is not bool:
+        return settings
+    rest = {name: value for name, value in settings.items() if name != "mixed_views"}
+    return {**rest, "keras_rl_views": 0.25 * settings["mixed_views"]}
 
 
 def _value_in_words(value: Any) -> str:

@@ -24,7 +24,7 @@ import psutil
 from rich.console import Console
 
 import console
-from config import Config, Run, add_options, config_from, flag
+from config import Config, Run, add_options, config_from, flag, with_names_of_now
 from environments.atari import AtariEnvironment, UnknownGameError, canonical_game
 from models.policy_file import WINDOW_LENGTH, PolicyFileError, check_writable, load_policy
 
@@ -180,7 +180,7 @@ def _resumed_run(arguments: argparse.Namespace) -> Run:
         facts = json.loads((folder / "config.json").read_text())
         out, steps = Path(facts.pop("out")), int(facts.pop("train_until_step"))
         changes = tuple(map(dict, facts.pop("changes", ())))
-        config = Config(**facts)
+        config = Config(**with_names_of_now(facts))
     except OSError as error:
         raise console.UsageError(
             f"--resume is {folder}, and {folder / 'config.json'} cannot be read ({error.strerror}); "

@@ -1,6 +1,7 @@
 """Checkpoints: a training that is stopped or killed and goes on ends like one that never was, bit for bit."""
 
 import itertools
+import json
 import os
 import random
 import resource
@@ -341,6 +342,9 @@ class TestResumingTrainPy:
             "callbacks.saving.PolicySaver.on_step_end = on_step_end\n"
         )
         assert train_patched(killed, at_step_1000, *words).returncode == -9
+        kept = json.loads((killed / "runs/a/config.json").read_text())
+        assert kept.pop("keras_rl_views") == 0.25
+        (killed / "runs/a/config.json").write_text(json.dumps({**kept, "mixed_views": True}))  # as before the share
         resumed = train(killed, "--resume")
         assert resumed.returncode == 0, resumed.stderr
         assert "Done: 1,400 steps, 500 of them" in resumed.stdout

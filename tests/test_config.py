@@ -117,5 +117,12 @@ def test_the_words_that_make_a_training_again_do(preset):
     assert parse(*words) == config
 
 
+def test_settings_from_before_the_share_of_views_are_understood():
+    settings = dataclasses.asdict(Config())
+    del settings["keras_rl_views"]
+    assert options_of({**settings, "mixed_views": True}) == []
+    assert options_of({**settings, "mixed_views": False}) == ["--keras-rl-views", "0.0"]
+
+
 def test_there_are_none_for_the_settings_of_another_version():
     assert options_of({"game": "breakout", "steps": 5}) is None
