@@ -65,7 +65,7 @@ ROWS = {
         "this repository, 1,000,000 steps, twice the updates",
         1,
         options=(
-            *("--steps", "1000000"),
+            *("--steps", "1000000", "--learning-rate", "5e-4"),
             *("--num-environments", "16", "--train-interval", "16", "--target-update-steps", "2000"),
         ),
     ),
