@@ -103,6 +103,14 @@ class Config:
         "learn from sign(r) log2(1 + |r|) (Hester et al. 2018), so that the higher bricks of Breakout are worth more; "
         "without it rewards are clipped to [-1, 1] (Mnih et al. 2015)",
     )
+    life_loss_penalty: float = option(
+        1.0,
+        "taken from the reward of a step that costs a life, so that lives are worth something when points are rare "
+        "(Mnih et al. 2015: 0)",
+        low=0,
+        high=100,
+        changeable=True,
+    )
     delta_clip: float = option(
         1.0, "TD error from which the loss is linear (Mnih et al. 2015)", low=1e-6, changeable=True
     )
@@ -203,6 +211,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
             "n_step": 1,
             "num_quantiles": 1,
             "log_rewards": False,
+            "life_loss_penalty": 0.0,
             "average_window": 1,
             "learning_rate": 2.5e-4,
             "learning_rate_end": 1.0,
@@ -226,6 +235,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
             "n_step": 1,
             "num_quantiles": 1,
             "log_rewards": False,
+            "life_loss_penalty": 0.0,
             "average_window": 1,
             "learning_rate": 2.5e-4,
             "learning_rate_end": 1.0,
@@ -302,7 +312,7 @@ def flag(field: dataclasses.Field) -> str:
 
 def options_of(settings: dict[str, Any]) -> list[str] | None:
     """The words of the command line that make the default into `settings`; None if another version wrote them."""
-    words, settings = [], with_names_of_now(settings)
+    words, settings = [], up_to_date(settings)
     for field in dataclasses.fields(Config):
         if field.name not in settings:
             return None
@@ -313,12 +323,15 @@ def options_of(settings: dict[str, Any]) -> list[str] | None:
     return words
 
 
-def with_names_of_now(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings that a version with `mixed_views` may have written, which was off or a quarter of the games."""
-    if type(settings.get("mixed_views")) is not bool:
-        return settings
-    rest = {name: value for name, value in settings.items() if name != "mixed_views"}
-    return {**rest, "keras_rl_views": 0.25 * settings["mixed_views"]}
+def up_to_date(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings that an older version may have written, with the options of now.
+
+    There was no `life_loss_penalty`, and before, `mixed_views` was off, or on for a quarter of the games.
+    """
+    settings = {"life_loss_penalty": 0.0, **settings}
+    if type(settings.get("mixed_views")) is bool:
+        settings["keras_rl_views"] = 0.25 * settings.pop("mixed_views")
+    return settings
 
 
 def _value_in_words(value: Any) -> str:

@@ -24,7 +24,7 @@ import psutil
 from rich.console import Console
 
 import console
-from config import Config, Run, add_options, config_from, flag, with_names_of_now
+from config import Config, Run, add_options, config_from, flag, up_to_date
 from environments.atari import AtariEnvironment, UnknownGameError, canonical_game
 from models.policy_file import WINDOW_LENGTH, PolicyFileError, check_writable, load_policy
 
@@ -87,7 +87,7 @@ def build_agent(config: Config, environments: list[AtariEnvironment]):
         nb_actions=nb_actions,
         policy=policy,
         memory=memory,
-        processor=AtariProcessor(log_rewards=config.log_rewards),
+        processor=AtariProcessor(config.log_rewards, config.life_loss_penalty),
         nb_steps_warmup=config.first_update_step,
         batch_size=config.batch_size,
         gamma=config.gamma,
@@ -180,7 +180,7 @@ def _resumed_run(arguments: argparse.Namespace) -> Run:
         facts = json.loads((folder / "config.json").read_text())
         out, steps = Path(facts.pop("out")), int(facts.pop("train_until_step"))
         changes = tuple(map(dict, facts.pop("changes", ())))
-        config = Config(**with_names_of_now(facts))
+        config = Config(**up_to_date(facts))
     except OSError as error:
         raise console.UsageError(
             f"--resume is {folder}, and {folder / 'config.json'} cannot be read ({error.strerror}); "

@@ -17,10 +17,17 @@ class AtariProcessor(rl.core.Processor):
 
     Args:
         log_rewards: whether a larger reward counts for more, see `process_reward`.
+        life_loss_penalty: what is taken from the processed reward of a step that costs a life.
     """
 
-    def __init__(self, log_rewards: bool = False) -> None:
+    def __init__(self, log_rewards: bool = False, life_loss_penalty: float = 0.0) -> None:
         self.log_rewards = log_rewards
+        self.life_loss_penalty = life_loss_penalty
+
+    def process_step(self, observation: np.ndarray, reward: float, done: bool, info: dict[str, Any]) -> tuple:
+        """All that a step returned, processed, as by keras-rl; a life is lost where `info["life_lost"]` says so."""
+        observation, reward, done, info = super().process_step(observation, reward, done, info)
+        return observation, reward - self.life_loss_penalty * bool(info.get("life_lost", False)), done, info
 
     def process_observation(self, observation: np.ndarray) -> np.ndarray:
         """One frame, as the replay memory keeps it.

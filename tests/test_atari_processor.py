@@ -137,6 +137,18 @@ def test_rewards_are_clipped_to_one(reward, clipped):
     assert (processed, type(processed)) == (clipped, float)
 
 
+@pytest.mark.parametrize(
+    ("info", "counted"),
+    [({"life_lost": True}, -1.5), ({"life_lost": False}, 1.0), ({}, 1.0)],
+    ids=["lost", "kept", "unknown"],
+)
+def test_a_lost_life_costs_the_penalty(info, counted):
+    step = (pattern(84, 84), 4.0, False, info)
+    observation, reward, done, same_info = AtariProcessor(life_loss_penalty=2.5).process_step(*step)
+    assert (observation.shape, reward, done, same_info) == ((84, 84), counted, False, info)
+    assert AtariProcessor().process_step(*step)[1] == 1.0, "by default there is none"
+
+
 def test_states_are_scaled_to_one_exactly_once():
     states = np.arange(256, dtype=np.uint8).reshape(2, 2, 8, 8)
     scaled = AtariProcessor().process_state_batch(states)

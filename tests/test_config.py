@@ -60,6 +60,7 @@ def test_the_keras_rl_preset_has_the_numbers_of_keras_rls_example():
         "dueling": False,
         "terminal_on_life_loss": False,
         "log_rewards": False,
+        "life_loss_penalty": 0.0,
     }
     assert {name: getattr(config, name) for name in example} == example
     assert round(config.exploration_fraction * config.steps) == 1_000_000
@@ -117,11 +118,12 @@ def test_the_words_that_make_a_training_again_do(preset):
     assert parse(*words) == config
 
 
-def test_settings_from_before_the_share_of_views_are_understood():
+def test_settings_from_before_the_share_of_views_and_the_penalty_are_understood():
     settings = dataclasses.asdict(Config())
-    del settings["keras_rl_views"]
-    assert options_of({**settings, "mixed_views": True}) == []
-    assert options_of({**settings, "mixed_views": False}) == ["--keras-rl-views", "0.0"]
+    del settings["keras_rl_views"], settings["life_loss_penalty"]
+    no_penalty = ["--life-loss-penalty", "0.0"]
+    assert options_of({**settings, "mixed_views": True}) == no_penalty
+    assert options_of({**settings, "mixed_views": False}) == ["--keras-rl-views", "0.0", *no_penalty]
 
 
 def test_there_are_none_for_the_settings_of_another_version():
