@@ -191,7 +191,7 @@ def test_keras_rls_own_dqn_agent_trains(settings):
     agent.compile(keras.optimizers.Adam(1e-3), metrics=["mae"])
     assert agent.metrics_names == ["loss", "mae", "mean_q"]
     before = [w.copy() for w in agent.model.get_weights()]
-    history = agent.fit(gymnasium.make("CartPole-v1"), nb_steps=80, verbose=0)
+    history = agent.fit(gymnasium.make("CartPole-v1", max_episode_steps=40), nb_steps=80, verbose=0)
     assert sum(history.history["nb_episode_steps"]) <= 80
     assert all((a != b).any() for a, b in zip(before, agent.model.get_weights(), strict=True) if a.ndim == 2)
     targets = agent.target_model.get_weights()
