@@ -87,7 +87,7 @@ def build_agent(config: Config, environments: list[AtariEnvironment]):
         nb_actions=nb_actions,
         policy=policy,
         memory=memory,
-        processor=AtariProcessor(config.log_rewards, config.life_loss_penalty),
+        processor=AtariProcessor(log_rewards=config.log_rewards, life_loss_penalty=config.life_loss_penalty),
         nb_steps_warmup=config.first_update_step,
         batch_size=config.batch_size,
         gamma=config.gamma,
