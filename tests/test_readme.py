@@ -11,7 +11,7 @@ import pytest
 import evaluate
 import play
 import train
-from config import PRESETS, Config, add_options
+from config import PRESETS, Config, add_options, flag
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
@@ -38,6 +38,12 @@ def test_the_table_of_deviations_has_the_papers_values_of_the_nature_preset():
 def test_no_deviation_is_missing_from_the_table():
     deviating = {f.name for f in dataclasses.fields(Config) if getattr(Config(), f.name) != getattr(NATURE, f.name)}
     assert deviating - {"precision"} == set(ROWS)
+
+
+def test_the_options_that_a_resumed_training_may_change_are_listed():
+    listed = README.split("may be changed when a training is resumed: ")[1].split("`config.json`")[0]
+    changeable = {flag(field) for field in dataclasses.fields(Config) if field.metadata["changeable"]}
+    assert set(re.findall(r"`(--[a-z-]+)`", listed)) == changeable
 
 
 @pytest.mark.parametrize(
