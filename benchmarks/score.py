@@ -62,12 +62,11 @@ ROWS = {
     "ours_30_again": Row("this repository", 2, 30),
     "ours_60": Row("this repository", 1, 60),
     "ours_1m": Row(
-        "this repository, 1,000,000 steps, twice the updates and penalty",
+        "this repository, 1,000,000 steps, twice the updates",
         1,
         options=(
             *("--steps", "1000000", "--learning-rate", "5e-4"),
             *("--num-environments", "16", "--train-interval", "16", "--target-update-steps", "2000"),
-            *("--life-loss-penalty", "2"),
         ),
     ),
     "sb3_60": Row("Stable-Baselines3, Zoo's settings", 1, 60, peer="sb3"),
