@@ -176,7 +176,7 @@ class Training:
             where = self.run.folder / "best.h5"
             return f"It is the newest one, not evaluated; the best so far is in {where}. {_in_words(best)}."
         rule = f"the newest of {self.evaluator.number} evaluations within two standard errors of the highest"
-        ranks = {"highest": self.evaluator.highest, "last": self.evaluator.last}
+        ranks = {"highest by mean less standard error": self.evaluator.highest, "last": self.evaluator.last}
         others = [f" The {rank}: {_in_words(other)}." for rank, other in ranks.items() if other and other != best]
         return f"It is {rule}. {_in_words(best)}.{''.join(others)}"
 
