@@ -13,7 +13,7 @@ import sys
 import venv
 from pathlib import Path
 
-import virtual_environment
+from tools import virtual_environment
 
 REPOSITORY = Path(__file__).resolve().parent
 OLDEST_PYTHON = "3.10"

@@ -3,13 +3,10 @@
 import argparse
 import dataclasses
 import difflib
-import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import files
 from console import UsageError, number
 
 
@@ -62,13 +59,6 @@ class Config:
         changeable=True,
     )
     memory_size: int = option(1_000_000, "replay memory, in observations (Mnih et al. 2015)", low=1_000)
-    priority_alpha: float = option(
-        0.0,
-        "prioritised replay: draws by the TD error to this power, 0: uniformly (0.6: Schaul et al. 2016)",
-        low=0,
-        high=1,
-        changeable=True,
-    )
     warmup_steps: int = option(
         10_000,
         "agent steps before the first update, at most a tenth of the training (Mnih et al. 2015: 50,000)",
@@ -257,23 +247,6 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
-
-
-@dataclass(frozen=True)
-class Run:
-    """A training in its folder: what was asked for, and how far it is to go."""
-
-    folder: Path
-    config: Config
-    out: Path
-    steps: int  # agent steps to train; more than the config's if a resumed training was given more
-    changes: tuple[dict[str, Any], ...] = ()  # of options, when it was resumed: their new values, and from which "step"
-
-    def write(self) -> None:
-        """Writes config.json, from which `--resume` reads it."""
-        facts = {**dataclasses.asdict(self.config), "out": str(self.out), "train_until_step": self.steps}
-        facts |= {"changes": self.changes} if self.changes else {}
-        files.write(self.folder / "config.json", (json.dumps(facts, indent=2) + "\n").encode())
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

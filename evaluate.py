@@ -13,29 +13,30 @@ import argparse
 import contextlib
 import importlib.metadata
 import json
-import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import console
-import files
 from config import options_of
 from environments.atari import UnknownGameError
-from environments.reference_scores import REFERENCES, human_normalised
-from models.policy_file import Policy, PolicyFileError
-from playing import Protocol, load_policy_and_game, play_games
+from evaluation.protocol import Protocol, load_policy_and_game, score_games
+from evaluation.reference_scores import REFERENCES
+from evaluation.statistics import summary
+from keras_h5 import files
+from models.policy_file import PolicyFileError, TrainedPolicy
 
 MAX_FILM_SECONDS = 120
 SHIPPED = Path(__file__).parent / "docs/training"
 
 
-def play_with_progress(policy: Policy, protocol: Protocol, screen: Console, games: list | None = None) -> list[float]:
-    """The raw scores of the games of a protocol, with a bar that fills meanwhile; `games` as for `play_games`."""
+def play_with_progress(
+    policy: TrainedPolicy, protocol: Protocol, screen: Console, games: list | None = None
+) -> list[float]:
+    """The raw scores of the games of a protocol, with a bar that fills meanwhile; `games` as for `score_games`."""
     from keras_rl import rl
 
     columns = (TextColumn("Playing"), BarColumn(30), MofNCompleteColumn(), TextColumn("games"), TimeRemainingColumn())
@@ -46,32 +47,20 @@ def play_with_progress(policy: Policy, protocol: Protocol, screen: Console, game
 
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
         task = progress.add_task("games", total=protocol.episodes)
-        return play_games(policy, protocol, [Advance()], games)
-
-
-def report(scores: list[float], game: str) -> dict[str, Any]:
-    """Statistics of raw scores; the interval is a bootstrap of the mean (Efron & Tibshirani 1993), 10,000 resamples."""
-    draws = np.random.default_rng(0).choice(scores, (10_000, len(scores))).mean(axis=1)
-    low, high = np.percentile(draws, [2.5, 97.5])
-    result: dict[str, Any] = {
-        "mean": statistics.fmean(scores),
-        "standard_deviation": statistics.stdev(scores) if len(scores) > 1 else 0.0,
-        "median": statistics.median(scores),
-        "minimum": min(scores),
-        "maximum": max(scores),
-        "mean_interval_95": [float(low), float(high)],
-    }
-    if game in REFERENCES:
-        result["human_normalised"] = human_normalised(game, result["mean"])
-    return result
+        return score_games(policy, protocol, [Advance()], games)
 
 
 def write_page(
-    path: Path, policy_path: Path, policy: Policy, protocol: Protocol, scores: list[float], games: list[dict[str, Any]]
+    path: Path,
+    policy_path: Path,
+    policy: TrainedPolicy,
+    protocol: Protocol,
+    scores: list[float],
+    games: list[dict[str, Any]],
 ) -> int:
     """Writes the page of an evaluation, with the best, the median and the worst game. Returns its size in bytes."""
-    from screens.film import GameFilm
-    from screens.html_report import ReportedGame, write_html_report
+    from reports.film import GameFilm
+    from reports.html_report import ReportedGame, write_html_report
 
     ranks = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)
     chosen = {"Best game": ranks[0], "Median game": ranks[len(ranks) // 2], "Worst game": ranks[-1]}
@@ -91,7 +80,7 @@ def write_page(
         game=protocol.game,
         policy=policy_path,
         protocol=str(protocol),
-        statistics=report(scores, protocol.game),
+        statistics=summary(scores, protocol.game),
         scores=scores,
         references=REFERENCES.get(protocol.game),
         games=shown,
@@ -116,7 +105,7 @@ def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in names}
 
 
-def _metrics_of(policy: Policy, path: Path) -> Path | None:
+def _metrics_of(policy: TrainedPolicy, path: Path) -> Path | None:
     """The metrics.csv of the training that made a policy: in runs/, beside it, or for the one that ships in docs/."""
     for folder in (Path("runs", Path(str(policy.facts.get("run", ""))).name), path.parent, SHIPPED):
         try:
@@ -150,7 +139,7 @@ def main() -> int:
     )
     games: list[dict[str, Any]] | None = [] if arguments.html else None
     scores = play_with_progress(policy, protocol, screen, games)
-    result = report(scores, game)
+    result = summary(scores, game)
     low, high = result["mean_interval_95"]
     screen.print(f"{arguments.policy}: {protocol}.", soft_wrap=True)
     screen.print(f"mean {result['mean']:.1f} (95% interval {low:.1f} to {high:.1f})", style="bold")

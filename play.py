@@ -20,19 +20,19 @@ from rich.console import Console
 
 import console
 from environments.atari import AtariEnvironment, UnknownGameError
-from models.policy_file import Policy, PolicyFileError
-from playing import build_agent, load_policy_and_game
-from screens.inline import in_notebook, show_inline
+from evaluation.protocol import build_test_agent, load_policy_and_game
+from models.policy_file import PolicyFileError, TrainedPolicy
+from reports.inline import in_notebook, show_inline
+from reports.recording import Recorder, RecordingError, free_path
 from screens.panel import PANEL_SIZE
 from screens.picture import picture_size
-from screens.recording import Recorder, RecordingError, free_path
 from screens.terminal import NoTerminalError, Terminal
 from screens.viewer import KEYS, KEYS_OF_A_PLAYER, Viewer
 from screens.window import NoDisplayError, Window
 
 
 def play(
-    policy: Policy, game: str, arguments: argparse.Namespace, viewer: Viewer | None, recorder: Recorder | None
+    policy: TrainedPolicy, game: str, arguments: argparse.Namespace, viewer: Viewer | None, recorder: Recorder | None
 ) -> int:
     """Plays the games, says how they went, writes the recording. Returns the exit status."""
     from keras_rl import rl
@@ -52,7 +52,7 @@ def play(
         on_frame=show.on_frame,
     )
     environment.reset(seed=arguments.seed)
-    dqn = build_agent(policy, test_policy)
+    dqn = build_test_agent(policy, test_policy)
     status = console.DONE
     try:
         # More than once if games were restarted

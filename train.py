@@ -9,30 +9,16 @@ Ctrl-C finishes the step, saves and ends.
 """
 
 import argparse
-import contextlib
-import dataclasses
-import datetime
-import json
-import time
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
-import filelock
 import numpy as np
-import psutil
 from rich.console import Console
 
 import console
-from config import Config, Run, add_options, config_from, flag, up_to_date
-from environments.atari import AtariEnvironment, UnknownGameError, canonical_game
-from models.policy_file import WINDOW_LENGTH, PolicyFileError, check_writable, load_policy
-
-BYTES_OF_PROGRAM = 1_200_000_000  # TensorFlow, networks, optimizer
-SECONDS_OF_EVALUATION_GAME = 0.5  # a beginner's; a master's are longer, but in a longer training
-SHARE_OF_EVALUATIONS = 0.05  # of the time, at least
-SPEED_THAT_LASTS = 0.95  # of that measured at the start: the memory outgrows the caches, checkpoints are written
-NEWEST = "the newest"
+from config import Config, add_options
+from environments.atari import AtariEnvironment, UnknownGameError
+from models.policy_file import WINDOW_LENGTH, PolicyFileError
+from training.run import NEWEST, new_run, opening_words, resumed_run, sole_owner
 
 
 def build_environments(config: Config) -> list[AtariEnvironment]:
@@ -53,11 +39,10 @@ def build_agent(config: Config, environments: list[AtariEnvironment]):
     """Network, processor, memory, policy and agent, put together as in keras-rl's Atari example."""
     import keras  # here, and not above: with TensorFlow it takes seconds, and --help should not
 
-    from agents.dqn import DQNAgent
-    from agents.learner import set_compute_dtype
     from keras_rl import rl
-    from memory.prioritized import PrioritizedMemory
-    from memory.replay import SequentialMemory
+    from keras_rl.agent import DQNAgent
+    from keras_rl.learner import set_compute_dtype
+    from keras_rl.memory import SequentialMemory
     from models.nature_cnn import nature_cnn
     from processors.atari import AtariProcessor
 
@@ -66,8 +51,7 @@ def build_agent(config: Config, environments: list[AtariEnvironment]):
     nb_actions = int(environments[0].action_space.n)
     model = nature_cnn(nb_actions, window_length=WINDOW_LENGTH)
     set_compute_dtype(model, config.precision)
-    memory_type = partial(PrioritizedMemory, alpha=config.priority_alpha) if config.priority_alpha else SequentialMemory
-    memory = memory_type(
+    memory = SequentialMemory(
         limit=config.memory_size,
         window_length=WINDOW_LENGTH,
         n_step=config.n_step,
@@ -111,26 +95,17 @@ def build_agent(config: Config, environments: list[AtariEnvironment]):
 def main() -> int:
     """Checks everything that can be checked before an hour has passed, then trains."""
     arguments = _parse_arguments()
-    run = _resumed_run(arguments) if arguments.resume else _new_run(arguments)
-    check_writable(run.out)
-    if run.config.start_from and not arguments.resume:
-        load_policy(run.config.start_from, nb_actions=int(AtariEnvironment(game=run.config.game).action_space.n))
+    run = resumed_run(arguments) if arguments.resume else new_run(arguments)
     console.start_keras()
     console.require_tensorflow("Training")
-    from training import Training
+    from training.measurement import check_memory, settle_by_measurement
+    from training.session import Training
 
-    bytes_needed = _check_memory(run.config)
-    with _sole_owner(run.folder, new=not arguments.resume):
+    bytes_needed = check_memory(run.config)
+    with sole_owner(run.folder, new=not arguments.resume):
         screen = Console(highlight=False)
-        length = f"{run.steps:,} agent steps" if arguments.minutes is None else f"{arguments.minutes:g} minutes"
-        screen.print(
-            f"{'Going on with' if arguments.resume else 'Training'} {run.config.game} for {length} into {run.out}, "
-            f"numbers into {run.folder}. It will need up to {bytes_needed / 1e9:.1f} GB of memory.",
-            soft_wrap=True,
-        )
-        if run.config.precision == "auto" or arguments.minutes is not None:
-            config = settle_by_measurement(run.config, arguments.minutes, screen)
-            run = dataclasses.replace(run, config=config, steps=config.steps)
+        screen.print(opening_words(run, arguments, bytes_needed), soft_wrap=True)
+        run = settle_by_measurement(run, arguments.minutes, screen, build_environments, build_agent)
         environments = build_environments(run.config)
         return Training(run, build_agent(run.config, environments), environments, screen).fit()
 
@@ -157,115 +132,6 @@ def _parse_arguments() -> argparse.Namespace:
     if arguments.minutes is not None and arguments.steps is not None:
         raise console.UsageError("--steps and --minutes both say how long to train; give one of them.")
     return arguments
-
-
-def _new_run(arguments: argparse.Namespace) -> Run:
-    config = config_from(arguments)
-    config = dataclasses.replace(config, game=canonical_game(config.game))
-    name = arguments.run or f"{config.game}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    if Path(name).name != name:
-        raise console.UsageError(f"--run is {name!r}; give a plain name, it becomes a folder in runs/.")
-    return Run(Path("runs", name), config, arguments.out or Path("policy.h5"), config.steps)
-
-
-def _resumed_run(arguments: argparse.Namespace) -> Run:
-    """The run that --resume names, with what may be changed about it."""
-    folder = Path(arguments.resume)
-    if arguments.resume == NEWEST:
-        runs = sorted(Path("runs").glob("*/config.json"), key=lambda path: path.stat().st_mtime)
-        if not runs:
-            raise console.UsageError("There is no run in runs/ to resume; start one with python train.py.")
-        folder = runs[-1].parent
-    try:
-        facts = json.loads((folder / "config.json").read_text())
-        out, steps = Path(facts.pop("out")), int(facts.pop("train_until_step"))
-        changes = tuple(map(dict, facts.pop("changes", ())))
-        config = Config(**up_to_date(facts))
-    except OSError as error:
-        raise console.UsageError(
-            f"--resume is {folder}, and {folder / 'config.json'} cannot be read ({error.strerror}); "
-            "give the folder of a run, such as runs/NAME."
-        ) from error
-    except (ValueError, TypeError, KeyError, AttributeError, console.UsageError) as error:
-        raise console.UsageError(f"{folder / 'config.json'} is not one that train.py wrote ({error}).") from error
-    for name in ("run", "minutes", *(["preset"] if arguments.preset != "default" else [])):
-        if getattr(arguments, name) is not None:
-            raise console.UsageError(f"--{name} does not go with --resume; leave it out, or start a new run.")
-    new = {}
-    for field in dataclasses.fields(Config):
-        given, was = getattr(arguments, field.name), getattr(config, field.name)
-        if field.name == "steps" or given is None or given == was:
-            continue
-        if not field.metadata["changeable"]:
-            raise console.UsageError(f"{flag(field)} was {was} when {folder} began and cannot change; leave it out.")
-        new[field.name] = given
-    if arguments.steps is not None and arguments.steps < steps:
-        raise console.UsageError(f"--steps is {arguments.steps:,}, but {folder} goes to {steps:,}; give more, or none.")
-    changes += (new,) if new else ()
-    return Run(folder, dataclasses.replace(config, **new), arguments.out or out, arguments.steps or steps, changes)
-
-
-@contextlib.contextmanager
-def _sole_owner(folder: Path, new: bool) -> Iterator[None]:
-    """Makes the folder of a new run, and keeps other processes out of it, until this one ends in whatever way."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / ".lock")
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise console.UsageError(f"Another process is training in {folder}; wait for it, or stop it.") from None
-    except OSError as error:
-        raise console.UsageError(f"{folder} cannot be made ({error.strerror}); start from another folder.") from None
-    with lock:
-        if new and (folder / "config.json").exists():
-            raise console.UsageError(
-                f"There is a run in {folder} already; give another name with --run, or go on with it with --resume."
-            )
-        yield
-
-
-def _check_memory(config: Config) -> int:
-    """The bytes that the training will need; refuses, before anything is allocated, what the machine does not have."""
-    from measurement import bytes_per_observation
-
-    per_observation = bytes_per_observation(config.game)
-    needed, present = BYTES_OF_PROGRAM + int(config.memory_size * per_observation), psutil.virtual_memory().total
-    if needed > present:
-        raise console.UsageError(
-            f"--memory-size {config.memory_size:,} needs about {needed / 1e9:,.1f} GB and this machine has "
-            f"{present / 1e9:.1f} GB; at most {max(0, int((present - BYTES_OF_PROGRAM) / per_observation)):,} fit."
-        )
-    return needed
-
-
-def settle_by_measurement(config: Config, minutes: float | None, screen: Console) -> Config:
-    """Decides what depends on the machine: the number format and, for --minutes, the number of steps."""
-    from callbacks.progress import duration
-    from measurement import seconds_per_update, steps_per_second
-
-    started = time.monotonic()
-    trial = dataclasses.replace(config, steps=10**6, warmup_steps=1_000, memory_size=20_000)
-    environments = build_environments(trial)
-    precisions = ("float32", "bfloat16") if config.precision == "auto" else (config.precision,)
-    agents = {name: build_agent(dataclasses.replace(trial, precision=name), environments) for name in precisions}
-    update_seconds = seconds_per_update(agents, config.batch_size)
-    precision = min(update_seconds, key=update_seconds.__getitem__)
-    first_step = trial.first_update_step + 10 * trial.train_interval
-    speed = SPEED_THAT_LASTS * steps_per_second(agents[precision], environments, first_step)
-    config = dataclasses.replace(config, precision=precision)
-    if minutes is not None:
-        seconds_left = 60 * minutes - (time.monotonic() - started)
-        if config.evaluations:
-            of_games = SECONDS_OF_EVALUATION_GAME * config.evaluations * config.evaluation_games
-            seconds_left -= min(max(of_games, SHARE_OF_EVALUATIONS * seconds_left), seconds_left / 2)
-        config = dataclasses.replace(config, steps=max(1_000, int(speed * seconds_left)))
-    updates = ", ".join(f"{1_000 * seconds:.1f} ms in {name}" for name, seconds in update_seconds.items())
-    screen.print(
-        f"Measured here: an update takes {updates}. {config.steps:,} steps in {precision} will take about "
-        f"{duration(config.steps / speed)}.",
-        soft_wrap=True,
-    )
-    return config
 
 
 if __name__ == "__main__":

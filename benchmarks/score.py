@@ -34,8 +34,8 @@ from throughput import (
 )
 
 import console
-import files
-from evaluate import report
+from evaluation.statistics import summary
+from keras_h5 import files
 
 REPOSITORY = FOLDER.parent
 NUM_GAMES = 100
@@ -144,7 +144,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, result in results.items():
-        low, high = report(result["scores"], "breakout")["mean_interval_95"]
+        low, high = summary(result["scores"], "breakout")["mean_interval_95"]
         lines.append(
             f"| {ROWS[name].what} | {ROWS[name].seed} | {result['cores']} | {result['seconds'] / 60:.0f} | "
             f"{result['steps']:,} | "

@@ -108,7 +108,7 @@ class Training:
 
     def results(self) -> dict[str, Any]:
         """All that it has come to, by name, as values to compare."""
-        from callbacks.checkpoint import Checkpointer  # here, and not above: it imports TensorFlow
+        from keras_rl.checkpoint import Checkpointer  # here, and not above: it imports TensorFlow
 
         agent, monitor = Recorder(), Recorder()
         damage: list[Exception] = []

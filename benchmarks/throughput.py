@@ -23,8 +23,8 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import console
-import files
-import virtual_environment
+from keras_h5 import files
+from tools import virtual_environment
 
 FOLDER = Path(__file__).resolve().parent
 ENVIRONMENTS = FOLDER / ".venvs"

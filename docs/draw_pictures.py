@@ -12,9 +12,9 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import console
 from config import Config
+from evaluation.protocol import Protocol, score_games
 from keras_rl import rl
 from models.policy_file import load_policy
-from playing import Protocol, play_games
 from train import build_agent, build_environments
 
 FOLDER = Path(__file__).resolve().parent / "pictures"
@@ -60,7 +60,7 @@ def main() -> int:
     """Plays a game, trains for some thousand steps, draws."""
     policy = load_policy(FOLDER.parents[1] / "policy.h5")
     watcher = Watcher()
-    play_games(policy, Protocol("breakout", 1, seed=3), [watcher])
+    score_games(policy, Protocol("breakout", 1, seed=3), [watcher])
     draw_four_frames(watcher.states[120])
     draw_a_game(watcher)
     config = Config(steps=6_000, warmup_steps=1_000, memory_size=6_000, target_update_steps=1_000, precision="float32")

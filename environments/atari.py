@@ -90,8 +90,6 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
             hour, the limit of ale-py's own `ALE/...-v5`.
         press_fire: whether FIRE is pressed at the start of a game and after a lost life.
         max_of_two: whether an observation is the maximum of two frames, or the last one as it is.
-        mode: game mode, one of those that ALE lists for the game; None for its default.
-        difficulty: position of the difficulty switch, likewise.
         render_mode: "rgb_array", or None for no `render`.
         on_frame: called with the `ale_py.ALEInterface` after every emulator frame, to show or record it.
 
@@ -118,8 +116,6 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
         max_episode_steps: int = 27_000,
         press_fire: bool = True,
         max_of_two: bool = True,
-        mode: int | None = None,
-        difficulty: int | None = None,
         render_mode: str | None = None,
         on_frame: Callable[[ale_py.ALEInterface], object] | None = None,
     ):
@@ -144,7 +140,7 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
         self._max_of_two = max_of_two and action_repeat > 1
         self._on_frame = on_frame
 
-        self._env = _make(self.game, sticky, mode, difficulty)
+        self._env = _make(self.game, sticky)
         self._ale = self._env.ale
         self._actions = [action.value for action in self._ale.getMinimalActionSet()]
         self._press_fire = press_fire and FIRE in self._actions
@@ -331,11 +327,10 @@ def _texts_in(console: bytes) -> list[tuple[int, bytes]]:
     return texts
 
 
-def _make(game: str, sticky: float, mode: int | None, difficulty: int | None) -> Any:
+def _make(game: str, sticky: float) -> Any:
     """ale-py's own environment at its rawest: single frames and no limit on the length of a game."""
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # or it prints a banner for every environment
-    make = functools.partial(
-        gymnasium.make,
+    return gymnasium.make(
         _registered_games()[game],
         obs_type="grayscale",
         frameskip=1,
@@ -343,12 +338,4 @@ def _make(game: str, sticky: float, mode: int | None, difficulty: int | None) ->
         full_action_space=False,
         max_num_frames_per_episode=0,
         disable_env_checker=True,
-    )
-    env: Any = make().unwrapped
-    for name, value, available in (
-        ("mode", mode, env.ale.getAvailableModes()),
-        ("difficulty", difficulty, env.ale.getAvailableDifficulties()),
-    ):
-        if value is not None and value not in available:
-            raise ValueError(f"{name} is {value}, but {game} has only {', '.join(map(str, available))}.")
-    return env if mode is None and difficulty is None else make(mode=mode, difficulty=difficulty).unwrapped
+    ).unwrapped

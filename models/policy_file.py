@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import h5py
 import numpy as np
 
-from models.layer_weights import (
+from keras_h5.layers import (
     BACKEND,
     KERAS_VERSION,
     PolicyFileError,
@@ -40,7 +40,7 @@ from models.layer_weights import (
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["WINDOW_LENGTH", "Policy", "PolicyFileError", "check_writable", "load_policy", "save_policy"]
+__all__ = ["WINDOW_LENGTH", "PolicyFileError", "TrainedPolicy", "check_writable", "load_policy", "save_policy"]
 
 WINDOW_LENGTH = 4  # frames in a state (Mnih et al. 2015)
 _STATE_SHAPE = [WINDOW_LENGTH, 84, 84]
@@ -93,7 +93,7 @@ def _architecture(nb_actions: int) -> list[_Layer]:
 
 
 @dataclass(frozen=True, eq=False)
-class Policy:
+class TrainedPolicy:
     """A trained Nature CNN as plain arrays, and what is known about it.
 
     Attributes:
@@ -175,7 +175,7 @@ def save_policy(
     return aside
 
 
-def load_policy(path: str | os.PathLike[str], *, nb_actions: int | None = None) -> Policy:
+def load_policy(path: str | os.PathLike[str], *, nb_actions: int | None = None) -> TrainedPolicy:
     """Reads a policy without executing anything in the file.
 
     Reads what `save_policy` writes, and a Nature CNN that Keras 2 or 3 saved with `model.save("x.h5")` or
@@ -200,7 +200,7 @@ def load_policy(path: str | os.PathLike[str], *, nb_actions: int | None = None) 
         if "model_config" in file.attrs:
             _check_model_config(read_texts(file, "model_config")[0], _architecture(found_actions))
         arrays = [read_array(dataset, shape) for dataset, shape in zip(datasets, shapes, strict=True)]
-        return Policy(tuple(_checked_floats(arrays)), facts)
+        return TrainedPolicy(tuple(_checked_floats(arrays)), facts)
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:

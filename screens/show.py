@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import ale_py
 import gymnasium
@@ -11,12 +11,26 @@ import numpy as np
 from keras_rl import rl
 from screens.panel import CHART_SECONDS, STEPS_PER_SECOND, Scene
 from screens.picture import draw
-from screens.recording import Recorder
 from screens.saliency import saliency_map
 from screens.terminal import Terminal
 from screens.viewer import Viewer
 
 SECONDS_AFTER_GAME = 1.5
+
+
+class Recorder(Protocol):
+    """What keeps the games, as `reports.recording.Recorder` does."""
+
+    frames_per_picture: int
+
+    def begin_game(self, number: int) -> None:
+        """The pictures from here on belong to this game."""
+
+    def show(self, picture: Any) -> None:
+        """Takes the game's next picture."""
+
+    def end_game(self, score: float) -> None:
+        """The game is over."""
 
 
 class Restartable(gymnasium.Wrapper):

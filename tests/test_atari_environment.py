@@ -513,14 +513,6 @@ def test_with_sticky_one_nothing_but_no_ops_reaches_the_game():
         np.testing.assert_array_equal(stuck.step(2)[0], idle.step(0)[0])
 
 
-def test_a_mode_and_a_difficulty_are_kept_through_every_reset():
-    environment = AtariEnvironment(mode=12, difficulty=1)
-    for seed in (1, None):
-        environment.reset(seed=seed)
-        state = environment._ale.cloneState()
-        assert (state.getCurrentMode(), state.getDifficulty()) == (12, 1)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -529,8 +521,6 @@ def test_a_mode_and_a_difficulty_are_kept_through_every_reset():
         ({"action_repeat": 0}, "action_repeat is 0, but must be at least 1"),
         ({"noop_max": -1}, "noop_max is -1, but must be at least 0"),
         ({"max_episode_steps": 0}, "max_episode_steps is 0, but must be at least 1"),
-        ({"mode": 3}, "mode is 3, but breakout has only 0, 4, 8,"),
-        ({"difficulty": 9}, "difficulty is 9, but breakout has only 0, 1"),
         ({"render_mode": "human"}, "render_mode is 'human'"),
     ],
 )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from callbacks.averaging import PolicyAverage
+from training.averaging import PolicyAverage
 
 
 class Agent:

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import virtual_environment
 from models.policy_file import save_policy
+from tools import virtual_environment
 
 REPOSITORY = Path(__file__).parents[1]
 BACKENDS = {"jax": "jax>=0.4.30,<1"}

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from callbacks.monitor import MetricsFile, Snapshot, TrainingMonitor
-from callbacks.progress import ProgressDisplay, duration, number
-from callbacks.saving import PolicySaver
+from training.monitor import MetricsFile, Snapshot, TrainingMonitor
+from training.progress import ProgressDisplay, duration, number
+from training.saving import PolicySaver
 
 
 class Agent:

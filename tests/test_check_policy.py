@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from models.nature_cnn import nature_cnn
-from models.policy_file import Policy, save_policy
+from models.policy_file import TrainedPolicy, save_policy
 
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY / "tools"))
@@ -37,7 +37,7 @@ def test_its_q_values_are_those_of_keras(folder):
     model = nature_cnn(6)
     model.layers[-1].bias.assign(np.arange(6.0))
     states = np.random.default_rng(1).random((5, 4, 84, 84), np.float32)
-    found = q_values(Policy(tuple(model.get_weights()), {}), states)
+    found = q_values(TrainedPolicy(tuple(model.get_weights()), {}), states)
     np.testing.assert_allclose(found, model(states), atol=1e-4)
 
 

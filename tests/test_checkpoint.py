@@ -16,18 +16,17 @@ import keras
 import numpy as np
 import pytest
 
-import files
-from agents.dqn import DQNAgent
-from callbacks.averaging import PolicyAverage
-from callbacks.checkpoint import Checkpointer, CheckpointError
-from callbacks.evaluation import Evaluator
-from callbacks.monitor import TrainingMonitor
 from environments.atari import AtariEnvironment
+from keras_h5 import files
 from keras_rl import rl
-from memory.prioritized import PrioritizedMemory
-from memory.replay import SequentialMemory
+from keras_rl.agent import DQNAgent
+from keras_rl.checkpoint import Checkpointer, CheckpointError
+from keras_rl.memory import SequentialMemory
 from models.policy_file import load_policy
 from processors.atari import AtariProcessor
+from training.averaging import PolicyAverage
+from training.evaluator import Evaluator
+from training.monitor import TrainingMonitor
 
 NUM_STEPS, INTERVAL, NUM_GAMES = 420, 60, 3
 REPOSITORY = Path(__file__).parents[1]
@@ -157,17 +156,6 @@ def test_a_training_can_be_killed_at_any_step_any_number_of_times(undisturbed, t
             Training(tmp_path).run(Killer(step))
     training = Training(tmp_path)
     assert training.run() >= NUM_STEPS - INTERVAL - NUM_STEPS % INTERVAL - INTERVAL
-    assert_same_end(training, undisturbed)
-
-
-def test_a_training_with_prioritised_replay_can_be_stopped_and_killed(tmp_path):
-    undisturbed = Training(tmp_path / "undisturbed", memory=PrioritizedMemory)
-    undisturbed.run()
-    Training(tmp_path, memory=PrioritizedMemory).run(Stopper(150))
-    with pytest.raises(Killed):
-        Training(tmp_path, memory=PrioritizedMemory).run(Killer(333))
-    training = Training(tmp_path, memory=PrioritizedMemory)
-    assert training.run() == 300
     assert_same_end(training, undisturbed)
 
 
@@ -320,7 +308,7 @@ def train(folder, *words, **settings):
 def train_patched(folder, patch, *words):
     """train.py with a checkpoint every 300 steps, and changed by `patch`."""
     script = (
-        "import os, signal, sys, train, training, callbacks.saving\n"
+        "import os, signal, sys, train, training, training.saving\n"
         f"training.SAVE_INTERVAL_STEPS = 300\n{patch}\nsys.argv = {['train.py', *words]!r}\nsys.exit(train.main())\n"
     )
     environment = {"PYTHONPATH": str(REPOSITORY), "PATH": ""}
@@ -335,11 +323,11 @@ class TestResumingTrainPy:
         whole.mkdir(), killed.mkdir()
         assert train(whole, *words).returncode == 0
         at_step_1000 = (
-            "save = callbacks.saving.PolicySaver.on_step_end\n"
+            "save = training.saving.PolicySaver.on_step_end\n"
             "def on_step_end(self, step, logs=None):\n"
             "    save(self, step, logs)\n"
             "    if self.model.step == 1000: os.kill(os.getpid(), signal.SIGKILL)\n"
-            "callbacks.saving.PolicySaver.on_step_end = on_step_end\n"
+            "training.saving.PolicySaver.on_step_end = on_step_end\n"
         )
         assert train_patched(killed, at_step_1000, *words).returncode == -9
         kept = json.loads((killed / "runs/a/config.json").read_text())
@@ -357,12 +345,12 @@ class TestResumingTrainPy:
 
         done = train(killed, "--resume")
         assert done.returncode == 2 and "has done its 1,400 steps" in done.stderr
-        changed = ["--keras-rl-views", "0.5", "--priority-alpha", "0.6", "--learning-rate", "1e-5"]
+        changed = ["--keras-rl-views", "0.5", "--learning-rate", "1e-5"]
         longer = train(killed, "--resume", "runs/a", "--steps", "1600", *changed)
         assert longer.returncode == 0 and "Done: 1,600 steps, 200 of them" in longer.stdout
         facts = load_policy(killed / "policy.h5").facts
         assert facts["config"]["learning_rate"] == 1e-5
-        assert facts["changes"] == [{"keras_rl_views": 0.5, "priority_alpha": 0.6, "learning_rate": 1e-5, "step": 1400}]
+        assert facts["changes"] == [{"keras_rl_views": 0.5, "learning_rate": 1e-5, "step": 1400}]
         longest = train(killed, "--resume", "runs/a", "--steps", "1800", "--learning-rate", "1e-4")
         assert longest.returncode == 0, longest.stderr
         changes = load_policy(killed / "policy.h5").facts["changes"]
@@ -410,10 +398,10 @@ class TestResumingTrainPy:
     ],
 )
 def test_what_does_not_go_with_resume_is_refused(tmp_path, words, message):
-    import train as script
     from config import PRESETS, Config
+    from training.run import Run
 
-    run = script.Run(tmp_path / "runs/a", Config(**PRESETS["smoke"][1]), Path("policy.h5"), 4_000)
+    run = Run(tmp_path / "runs/a", Config(**PRESETS["smoke"][1]), Path("policy.h5"), 4_000)
     for name in ("broken", "odd", "a"):
         run.folder.with_name(name).mkdir(parents=True)
     (tmp_path / "runs/broken/config.json").write_text("{")

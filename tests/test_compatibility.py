@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import pytest
 
-import virtual_environment
 from models.nature_cnn import nature_cnn
-from models.policy_file import Policy, load_policy, save_policy
+from models.policy_file import TrainedPolicy, load_policy, save_policy
+from tools import virtual_environment
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 import compatibility
@@ -58,7 +58,7 @@ def test_a_cell_opens_the_file_in_every_way_and_what_it_saves_is_read(policy):
 def test_a_cell_with_other_q_values_disagrees(policy):
     weights = [array.copy() for array in load_policy(policy).weights]
     weights[-1] += 0.001
-    result = compatibility.try_cell(CELL, policy, Policy(tuple(weights), {}))
+    result = compatibility.try_cell(CELL, policy, TrainedPolicy(tuple(weights), {}))
     assert result.disagrees
     assert max(result.differences.values()) == pytest.approx(0.001, rel=0.1)
 

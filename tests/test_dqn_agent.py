@@ -5,10 +5,10 @@ import keras
 import numpy as np
 import pytest
 
-from agents.dqn import DQNAgent
-from agents.learner import Learner
-from keras_rl import clone_model, rl
-from memory.replay import SequentialMemory
+from keras_rl.agent import DQNAgent
+from keras_rl.bridge import clone_model, rl
+from keras_rl.learner import Learner
+from keras_rl.memory import SequentialMemory
 
 pytestmark = pytest.mark.filterwarnings("ignore:rl.memory.SequentialMemory:UserWarning")
 NUM_ACTIONS, STATE_SIZE, HIDDEN, BATCH = 3, 6, 5, 7

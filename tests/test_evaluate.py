@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from config import Config
-from evaluate import report
+from evaluation.statistics import summary
 from models.policy_file import load_policy, save_policy
 
 REPOSITORY = Path(__file__).parents[1]
@@ -91,18 +91,18 @@ def test_a_mistake_leaves_the_report_of_before_as_it_was_and_begins_no_new_one(f
 
 
 def test_the_report_has_the_statistics_of_the_scores():
-    result = report([1.0, 2.0, 3.0, 10.0], "breakout")
+    result = summary([1.0, 2.0, 3.0, 10.0], "breakout")
     assert (result["mean"], result["median"], result["minimum"], result["maximum"]) == (4.0, 2.5, 1.0, 10.0)
     assert result["standard_deviation"] == pytest.approx(np.std([1, 2, 3, 10], ddof=1))
     assert result["human_normalised"] == pytest.approx((4 - 1.7) / (30.5 - 1.7))
-    assert "human_normalised" not in report([1.0], "adventure")
+    assert "human_normalised" not in summary([1.0], "adventure")
 
 
 def test_the_interval_covers_the_true_mean_as_often_as_it_says():
     rng = np.random.default_rng(3)
     covered = 0
     for _ in range(200):
-        low, high = report(rng.normal(30, 10, size=60).tolist(), "breakout")["mean_interval_95"]
+        low, high = summary(rng.normal(30, 10, size=60).tolist(), "breakout")["mean_interval_95"]
         covered += low <= 30 <= high
     assert 0.9 * 200 <= covered <= 0.99 * 200
 

@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from agents.dqn import get_random_state
-from callbacks.evaluation import Evaluation, Evaluator
 from config import Config
+from evaluation.protocol import Protocol, score_games
 from keras_rl import rl
-from models.policy_file import Policy
-from playing import Protocol, play_games
+from keras_rl.resume import get_random_state
+from models.policy_file import TrainedPolicy
 from train import build_agent, build_environments
+from training.evaluator import Evaluation, Evaluator
 
 
 class Agent:
@@ -116,7 +116,7 @@ def test_a_training_does_not_notice_that_it_is_evaluated():
         environments = build_environments(config)
         agent = build_agent(config, environments)
         protocol = Protocol("breakout", 2, epsilon=0.5, max_steps=30)
-        evaluator = Evaluator(lambda weights, _: play_games(Policy(tuple(weights), {}), protocol), 150)  # noqa: B023
+        evaluator = Evaluator(lambda weights, _: score_games(TrainedPolicy(tuple(weights), {}), protocol), 150)  # noqa: B023
         history = agent.fit(environments, config.steps, callbacks=[evaluator] * evaluated, verbose=0).history
         assert evaluator.number == (3 if evaluated else 0)
         ends.append((agent.get_state(), history))
@@ -130,12 +130,12 @@ def test_a_training_does_not_notice_that_it_is_evaluated():
 
 def test_games_leave_the_random_generators_as_they_were():
     config = Config(precision="float32")
-    policy = Policy(tuple(build_agent(config, build_environments(config)).plain_weights()), {})
+    policy = TrainedPolicy(tuple(build_agent(config, build_environments(config)).plain_weights()), {})
     before = str(get_random_state())
     protocol = Protocol("breakout", 3, epsilon=0.9, max_steps=20, seed=5)
-    scores = play_games(policy, protocol)
+    scores = score_games(policy, protocol)
     assert str(get_random_state()) == before
-    assert play_games(policy, protocol) == scores
+    assert score_games(policy, protocol) == scores
     assert len(scores) == 3
 
 
@@ -151,7 +151,7 @@ def test_in_keras_rls_view_nobody_presses_fire():
             def on_train_end(self, logs=None):
                 steps.append(self.model.step)
 
-        play_games(Policy(weights, {}), dataclasses.replace(protocol, keras_rl_view=view), [Count()])
+        score_games(TrainedPolicy(weights, {}), dataclasses.replace(protocol, keras_rl_view=view), [Count()])
     assert steps[0] < 800, "five balls each, missed at once"
     assert steps[1] == 1000
 
@@ -167,6 +167,6 @@ def test_games_are_played_by_the_protocol():
     shapes = [(8, 8, 4, 32), (4, 4, 32, 64), (3, 3, 64, 64), (3136, 512), (512, 4)]
     weights = [np.zeros(s, np.float32) for shape in shapes for s in (shape, shape[-1:])]
     weights[-1][2] = 1.0
-    play_games(Policy(tuple(weights), {}), Protocol("breakout", 4, epsilon=0.5, max_steps=50), [Look()])
+    score_games(TrainedPolicy(tuple(weights), {}), Protocol("breakout", 4, epsilon=0.5, max_steps=50), [Look()])
     assert len(taken) == 200
     assert 0.5 < np.mean(np.array(taken) == 2) < 0.75, "half of the random actions in four are greedy too"

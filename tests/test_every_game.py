@@ -14,9 +14,9 @@ from PIL import Image
 import train
 from config import Config
 from environments.atari import _registered_games
+from evaluation.protocol import Protocol, load_policy_and_game, score_games
 from models.policy_file import save_policy
-from playing import Protocol, load_policy_and_game, play_games
-from screens.film import GameFilm
+from reports.film import GameFilm
 from screens.panel import Scene
 
 # Without lives or FIRE, with 3 to 18 actions, screens of other heights, negative scores, and long animations.
@@ -44,7 +44,7 @@ def test_it_is_trained_saved_evaluated_and_seen(game, tmp_path):
     assert its_game == game
     protocol = Protocol(game, 2, epsilon=0.5, max_steps=25)
     games: list[dict[str, Any]] = []
-    scores = play_games(policy, protocol, games=games)
+    scores = score_games(policy, protocol, games=games)
     assert scores == [ended["score"] for ended in games]
 
     film = GameFilm(".gif", 60)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.heads import fold_head, unfold_head
+from keras_rl.heads import fold_head, unfold_head
 
 
 @pytest.mark.parametrize("dueling_type", ["avg", "naive"])

@@ -178,7 +178,8 @@ def reader_of_weights() -> Callable[[np.random.Generator], str]:
     import keras
     from keras import layers
 
-    from models.layer_weights import PolicyFileError, load_weights, save_weights
+    from keras_h5.layers import load_weights, save_weights
+    from keras_h5.untrusted import PolicyFileError
 
     model = keras.Sequential([keras.Input((3,)), layers.Dense(4), layers.BatchNormalization(), layers.Dense(2)])
     files = {}
@@ -210,11 +211,11 @@ def reader_of_checkpoints() -> Callable[[np.random.Generator], str]:
     import keras
     from keras import layers
 
-    from agents.dqn import DQNAgent
-    from callbacks.checkpoint import Checkpointer, CheckpointError
     from environments.atari import AtariEnvironment
     from keras_rl import rl
-    from memory.replay import SequentialMemory
+    from keras_rl.agent import DQNAgent
+    from keras_rl.checkpoint import Checkpointer, CheckpointError
+    from keras_rl.memory import SequentialMemory
 
     class Small(rl.core.Processor):
         def process_observation(self, observation):

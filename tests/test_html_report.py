@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from environments.atari import AtariEnvironment
-from screens.film import GameFilm
-from screens.html_report import ReportedGame, write_html_report
+from reports.film import GameFilm
+from reports.html_report import ReportedGame, write_html_report
 
 HEADER = "step,seconds,steps_per_second,episodes,score,best_score,evaluation,epsilon,loss,mean_q"
 # What a person would notice, written where --dump-dom shows it.

@@ -10,10 +10,10 @@ import keras
 import numpy as np
 import pytest
 
-import keras_rl
-from keras_rl import rl
+from keras_rl import bridge, rl
+from keras_rl.bridge import as_keras_rl_environment
 
-# What keras_rl.py says that these lines of keras-rl2 do.
+# What keras_rl/bridge.py says that these lines of keras-rl2 do.
 CITED_LINES = {
     "rl/agents/cem.py:87": "np.array([state], dtype=object)",
     "rl/agents/ddpg.py:9": "disable_eager_execution()",
@@ -51,7 +51,7 @@ def stock_dqn(**kwargs):
 
 
 def test_every_cited_line_of_keras_rl2_is_what_the_bridge_says():
-    cited = set(re.findall(r"rl/[\w/]+\.py:\d+", Path(keras_rl.__file__).read_text()))
+    cited = set(re.findall(r"rl/[\w/]+\.py:\d+", Path(bridge.__file__).read_text()))
     assert cited == set(CITED_LINES)
     package = Path(rl.core.__file__).parent
     for place, text in CITED_LINES.items():
@@ -244,9 +244,9 @@ def test_agents_that_cannot_run_on_keras_3_say_so():
 
 
 def test_a_gymnasium_environment_gets_the_interface_of_keras_rl():
-    env = keras_rl.as_keras_rl_environment(gymnasium.make("CartPole-v1", max_episode_steps=3))
+    env = as_keras_rl_environment(gymnasium.make("CartPole-v1", max_episode_steps=3))
     assert env.reset().shape == (4,)
     steps = [env.step(action) for action in (0, 1, 0)]
     assert [done for _, _, done, _ in steps] == [False, False, True]
     assert [info["TimeLimit.truncated"] for *_, info in steps] == [False, False, True]
-    assert keras_rl.as_keras_rl_environment(env) is env
+    assert as_keras_rl_environment(env) is env

@@ -5,7 +5,7 @@ import math
 import pytest
 from PIL import Image
 
-from screens.learning_curve import _up_to, draw_learning_curve
+from reports.learning_curve import _up_to, draw_learning_curve
 
 HEADER = "step,seconds,steps_per_second,episodes,score,best_score,evaluation,epsilon,loss,mean_q"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-import files
+from keras_h5 import files
 from screens.terminal import NoTerminalError, Terminal
 
 REPOSITORY = Path(__file__).parents[1]

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from models.layer_weights import load_weights, read_array, reading, save_weights
+from keras_h5.layers import load_weights, read_array, reading, save_weights
 from models.policy_file import PolicyFileError, check_writable, load_policy, save_policy
 
 SHAPES = [(8, 8, 4, 32), (32,), (4, 4, 32, 64), (64,), (3, 3, 64, 64), (64,), (3136, 512), (512,)]

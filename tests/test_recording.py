@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from environments.atari import AtariEnvironment
+from reports.recording import Recorder, RecordingError, free_path
 from screens.picture import draw, picture_size
-from screens.recording import Recorder, RecordingError, free_path
 
 
 def screens_of(game, num_frames):

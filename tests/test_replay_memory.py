@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_rl import rl
-from memory.replay import SequentialMemory
+from keras_rl.memory import SequentialMemory
 
 
 def observation(number, shape=(3,), dtype=np.int64):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evaluation.protocol import build_test_agent
 from keras_rl import rl
-from models.policy_file import Policy
-from playing import build_agent
+from models.policy_file import TrainedPolicy
 from screens.picture import draw
 from screens.saliency import COLOUR, overlay, saliency_map
 
@@ -18,11 +18,11 @@ def policy():
     weights = []
     for shape in shapes:
         weights += [rng.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape).astype("f4"), np.zeros(shape[-1], "f4")]
-    return Policy(tuple(weights), {})
+    return TrainedPolicy(tuple(weights), {})
 
 
 def test_it_is_the_gradient_of_the_highest_q_value(policy):
-    agent, model = build_agent(policy, rl.policy.GreedyQPolicy()), policy.build_model()
+    agent, model = build_test_agent(policy, rl.policy.GreedyQPolicy()), policy.build_model()
     states = np.random.default_rng(1).integers(0, 256, (2, 4, 84, 84), np.uint8)
     gradients = agent.saliency(states)
     assert gradients.shape == states.shape

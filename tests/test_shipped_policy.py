@@ -6,9 +6,9 @@ import keras
 import numpy as np
 
 from environments.atari import AtariEnvironment
+from evaluation.protocol import build_test_agent
 from keras_rl import rl
 from models.policy_file import load_policy
-from playing import build_agent
 
 PATH = Path(__file__).parents[1] / "policy.h5"
 
@@ -22,6 +22,6 @@ def test_keras_opens_it_without_being_told_anything_and_gives_the_same_q_values(
 def test_it_plays_breakout_far_better_than_random_play():
     environment = AtariEnvironment(game="breakout")
     environment.reset(seed=1)
-    dqn = build_agent(load_policy(PATH), rl.policy.GreedyQPolicy())
+    dqn = build_test_agent(load_policy(PATH), rl.policy.GreedyQPolicy())
     scores = dqn.test(environment, nb_episodes=2, visualize=False, verbose=0).history["episode_score"]
     assert min(scores) >= 20, "random play scores 1.7"

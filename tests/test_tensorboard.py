@@ -11,8 +11,8 @@ from PIL import Image
 from tensorboardX.crc32c import crc32c
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from callbacks.monitor import Snapshot
-from callbacks.tensorboard import TensorBoardFile
+from training.monitor import Snapshot
+from training.tensorboard import TensorBoardFile
 
 SNAPSHOT = Snapshot(500, 2.5, 200.0, 3, 1.5, 4.0, math.nan, 0.9, 0.01, 0.2)
 

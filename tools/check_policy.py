@@ -18,9 +18,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import console
-import files
-from models.layer_weights import read_texts, reading
-from models.policy_file import Policy, PolicyFileError, load_policy
+from keras_h5 import files
+from keras_h5.layers import read_texts, reading
+from models.policy_file import PolicyFileError, TrainedPolicy, load_policy
 
 STATE_SHAPE = (4, 84, 84)
 STRIDES = (4, 2, 1)
@@ -29,7 +29,7 @@ LARGEST_FILE = 2**26  # bytes
 ONLY_KERAS_3 = {"batch_shape", "optional", "quantization_config", "DTypePolicy"}
 
 
-def q_values(policy: Policy, states: np.ndarray) -> np.ndarray:
+def q_values(policy: TrainedPolicy, states: np.ndarray) -> np.ndarray:
     """Q-values of a policy's network, computed in float64.
 
     Args:

@@ -29,9 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import check_policy
 
 import console
-import files
-import virtual_environment
-from models.policy_file import Policy, PolicyFileError, load_policy
+from keras_h5 import files
+from models.policy_file import PolicyFileError, TrainedPolicy, load_policy
+from tools import virtual_environment
 
 TOOLS = Path(__file__).resolve().parent
 REPOSITORY = TOOLS.parent
@@ -106,7 +106,7 @@ def main() -> int:
     return DISAGREES if any(result.disagrees for result in results) else console.DONE
 
 
-def try_cell(cell: Cell, path: Path, policy: Policy) -> Result:
+def try_cell(cell: Cell, path: Path, policy: TrainedPolicy) -> Result:
     """Opens the file at `path` in a cell, and what the cell saves here; `policy` is what is in the file."""
     try:
         python = virtual_environment.make(

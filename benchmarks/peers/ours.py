@@ -19,6 +19,8 @@ from rich.console import Console
 
 import train
 from config import PRESETS, Config
+from training.measurement import settle_by_measurement
+from training.run import Run
 
 PACKAGES = ("tensorflow", "keras", "keras-rl2", "numpy", "gymnasium", "ale-py", "pillow")
 
@@ -32,8 +34,8 @@ def main() -> None:
     if given.environments:
         config = dataclasses.replace(config, num_environments=given.environments, train_interval=given.environments)
     config = dataclasses.replace(config, warmup_steps=WARMUP_STEPS, epsilon_start=config.epsilon_end)
-    if config.precision == "auto":
-        config = train.settle_by_measurement(config, None, Console(stderr=True))
+    run = Run(Path("runs"), config, Path("policy.h5"), config.steps)
+    config = settle_by_measurement(run, None, Console(stderr=True), train.build_environments, train.build_agent).config
     environments = train.build_environments(config)
     dqn = train.build_agent(config, environments)
 

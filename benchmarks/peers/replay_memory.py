@@ -16,7 +16,7 @@ BATCH_SIZE = 64
 def ours(size: int):
     """This repository's memory, with 3-step returns as in its default training, and eight streams."""
     sys.path.insert(0, str(Path(__file__).parents[2]))
-    from memory.replay import SequentialMemory
+    from keras_rl.memory import SequentialMemory
 
     memory = SequentialMemory(size, window_length=4, n_step=3, num_streams=8)
 

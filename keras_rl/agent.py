@@ -1,6 +1,5 @@
 """keras-rl's `DQNAgent` (Mnih et al. 2015), on Keras 3."""
 
-import random
 import warnings
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -9,12 +8,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from agents.player import COUNTERS, Player, require_state
-from agents.reader import Reader
-from keras_rl import as_keras_rl_environment, clone_model, rl
-from memory.prioritized import PrioritizedMemory
-from memory.replay import FrameStacks, SequentialMemory
-from models.heads import fold_head, unfold_head, with_head
+from keras_rl import resume
+from keras_rl.bridge import as_keras_rl_environment, clone_model, rl
+from keras_rl.episodes import Stepper
+from keras_rl.frames import FrameStacks
+from keras_rl.heads import fold_head, unfold_head, with_head
+from keras_rl.memory import SequentialMemory
+from keras_rl.reader import Reader
 
 
 class DQNAgent(rl.agents.dqn.DQNAgent):
@@ -22,7 +22,7 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
 
     It learns from replayed transitions by one compiled call an update (see `Learner`), takes Gymnasium
     environments as well as keras-rl's, and plays several environments side by side when given a list: their
-    actions come from one call of the network. With a `memory.replay.SequentialMemory` a truncated episode
+    actions come from one call of the network. With a `keras_rl.memory.SequentialMemory` a truncated episode
     keeps its bootstrap; keras-rl's own memory has one flag for both and treats a truncation as terminal.
 
     Args:
@@ -70,12 +70,12 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         self._head = head
         self.stop_training = False
         self._own_memory = isinstance(self.memory, SequentialMemory)
-        self._players: list[Player] = []
-        self._chosen: deque[tuple[Player, int]] = deque()  # actions not yet taken, the next one first
+        self._steppers: list[Stepper] = []
+        self._chosen: deque[tuple[Stepper, int]] = deque()  # actions not yet taken, the next one first
         self._episodes = 0  # begun so far
-        self._saved_play: dict[str, Any] | None = None  # by set_state, for the next fit
+        self._saved_loop: dict[str, Any] | None = None  # by set_state, for the next fit
         if terminal_on_life_loss and not self._own_memory:
-            raise ValueError("terminal_on_life_loss needs memory.replay.SequentialMemory, not keras-rl's own.")
+            raise ValueError("terminal_on_life_loss needs keras_rl.memory.SequentialMemory, not keras-rl's own.")
 
     def compile(self, optimizer, metrics: Sequence = ()) -> None:
         """Makes the target network and the compiled update.
@@ -97,13 +97,13 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         if not self._own_memory:
             warnings.warn(
                 f"{type(self.memory).__module__}.{type(self.memory).__name__} builds its batches in Python; "
-                "memory.replay.SequentialMemory takes the same arguments and is many times faster and smaller.",
+                "keras_rl.memory.SequentialMemory takes the same arguments and is many times faster and smaller.",
                 stacklevel=2,
             )
         preprocess = scale if self._preprocess_in_learner else None
         self.learner: Any = Reader(self.model, preprocess)
         if keras.backend.backend() == "tensorflow":
-            from agents.learner import Learner  # here: it imports TensorFlow, which is not there for everyone
+            from keras_rl.learner import Learner  # here: it imports TensorFlow, which is not there for everyone
 
             self.learner = Learner(
                 self.model,
@@ -154,10 +154,10 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         self.training = True
         self._on_train_begin()
         callbacks.on_train_begin()
-        self._resume(callbacks)
+        resume.take_up(self, callbacks)
         did_abort = False
         try:
-            self._play(callbacks, nb_steps=nb_steps)
+            self._loop(callbacks, nb_steps=nb_steps)
         except KeyboardInterrupt:
             did_abort = True
         callbacks.on_train_end(logs={"did_abort": did_abort})
@@ -185,49 +185,49 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         self.training = False
         self._on_test_begin()
         callbacks.on_train_begin()
-        self._play(callbacks, nb_episodes=nb_episodes)
+        self._loop(callbacks, nb_episodes=nb_episodes)
         callbacks.on_train_end()
         self._on_test_end()
         self.stop_training = False
         return self.history
 
-    def _play(self, callbacks, *, nb_steps=np.inf, nb_episodes=np.inf) -> None:
+    def _loop(self, callbacks, *, nb_steps=np.inf, nb_episodes=np.inf) -> None:
         """The loop: act, step, store, learn, sync, report. Ends after either number, or when told to stop."""
         while self.step < nb_steps and not self.stop_training:
             if not self._chosen:  # all environments have taken their step: choose the next ones, together
-                for player in self._players:
-                    if player.observation is None and self._episodes < nb_episodes:
+                for stepper in self._steppers:
+                    if stepper.observation is None and self._episodes < nb_episodes:
                         self.reset_states()
-                        player.begin_episode(self._episodes)
+                        stepper.begin_episode(self._episodes)
                         self._episodes += 1
-                playing = [player for player in self._players if player.observation is not None]
-                actions = self._select_actions([self._state(p.observation, p.stream) for p in playing])
-                self._chosen.extend(zip(playing, actions, strict=True))
-                if not playing:
+                stepping = [stepper for stepper in self._steppers if stepper.observation is not None]
+                actions = self._select_actions([self._state(p.observation, p.stream) for p in stepping])
+                self._chosen.extend(zip(stepping, actions, strict=True))
+                if not stepping:
                     break
-            player, action = self._chosen[0]
-            self.recent_observation, self.recent_action = player.observation, action
-            callbacks.on_step_begin(player.episode_step)
+            stepper, action = self._chosen[0]
+            self.recent_observation, self.recent_action = stepper.observation, action
+            callbacks.on_step_begin(stepper.episode_step)
             self._chosen.popleft()
-            step = player.step(action)
+            step = stepper.step(action)
             terminal = step.terminated or (self.terminal_on_life_loss and step.life_lost)
             if self.step % self.memory_interval == 0 or step.episode_end:
-                self._store(self.recent_observation, action, step.reward, terminal, step.episode_end, player.stream)
+                self._store(self.recent_observation, action, step.reward, terminal, step.episode_end, stepper.stream)
             metrics = self._learn()
             logs = {
                 "action": action,
-                "observation": player.observation,
+                "observation": stepper.observation,
                 "reward": step.reward,
                 "metrics": metrics,
-                "episode": player.episode,
+                "episode": stepper.episode,
                 "info": step.info,
             }
-            callbacks.on_step_end(player.episode_step - 1, logs)
+            callbacks.on_step_end(stepper.episode_step - 1, logs)
             self.step += 1
             if step.episode_end:
                 # The memory's last word on an episode is the observation it ended with.
-                self._store(player.observation, 0, 0.0, False, False, player.stream)
-                player.end_episode(nb_steps=self.step if self.training else player.episode_step)
+                self._store(stepper.observation, 0, 0.0, False, False, stepper.stream)
+                stepper.end_episode(nb_steps=self.step if self.training else stepper.episode_step)
 
     def forward(self, observation) -> int:
         """The action for `observation`, chosen by the policy. With `backward`, a step of keras-rl's own loop."""
@@ -287,17 +287,7 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         Raises:
             TypeError: If the memory or an environment cannot tell its state.
         """
-        if not self._own_memory:
-            raise TypeError("Only memory.replay.SequentialMemory can be saved and resumed, not keras-rl's own.")
-        play = self._saved_play or {
-            "step": self.step,
-            "episodes": self._episodes,
-            "players": [player.get_state() for player in self._players],
-            "chosen": [[player.stream, action] for player, action in self._chosen],
-            "random": get_random_state(),
-        }
-        networks = {name: [v.numpy() for v in vs] for name, vs in self._variables().items()}
-        return {**networks, "memory": self.memory.get_state(), "play": play}
+        return resume.get_agent_state(self)
 
     def set_state(self, state: dict[str, Any], env, entries: Iterable[dict] = ()) -> None:
         """Goes back to where `get_state` was called; the next `fit` goes on from there, to the same end.
@@ -310,50 +300,7 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         Raises:
             TypeError, ValueError, KeyError, ...: If the state is not one of such an agent. It may be set in part.
         """
-        for name, variables in self._variables().items():
-            if len(state[name]) != len(variables):
-                raise ValueError(f"the {name} has {len(state[name])} arrays instead of {len(variables)}")
-            values = [np.asarray(x, v.numpy().dtype) for x, v in zip(state[name], variables, strict=True)]
-            if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
-                raise ValueError(f"the {name} has arrays of other shapes")
-            for variable, value in zip(variables, values, strict=True):
-                variable.assign(value)
-        self.memory.set_state(state["memory"], map(self._checked_entries, entries))
-        play, environments = state["play"], _as_list(env)
-        if len(play["players"]) != len(environments):
-            raise ValueError(f"the state is of {len(play['players'])} environments, not {len(environments)}")
-        for stream, action in play["chosen"]:
-            if stream not in range(len(environments)) or action not in range(self.nb_actions):
-                raise ValueError(f"action {action} of environment {stream} does not exist")
-        set_random_state(play["random"], random.Random(), np.random.RandomState())  # now is the time to fail
-        for environment, saved in zip(environments, play["players"], strict=True):
-            observation = saved["observation"]
-            if not (observation is None or self.memory.is_alike(observation)):
-                raise ValueError("an environment's last observation is unlike those in the memory")
-            if any(type(saved[name]) not in (int, float) for name in COUNTERS):
-                raise ValueError("the counters of an environment are no numbers")
-            require_state(environment).set_state(saved["environment"])
-        if (
-            type(play["step"]) is not int
-            or type(play["episodes"]) is not int
-            or min(play["step"], play["episodes"]) < 0
-        ):
-            raise ValueError(f"the state is of step {play['step']}, episode {play['episodes']}")
-        self._saved_play = play
-        self.step = play["step"]
-
-    def _checked_entries(self, entries: dict) -> dict:
-        if entries["actions"].max(initial=0) >= self.nb_actions:
-            raise ValueError(f"an action in the replay memory is none of the {self.nb_actions}")
-        return entries
-
-    def _variables(self) -> dict[str, list]:
-        optimizer = self.learner.optimizer
-        return {
-            "model": self.model.variables,
-            "target_model": self.target_model.variables,
-            "optimizer": optimizer.variables,
-        }
+        resume.set_agent_state(self, state, _as_list(env), entries)
 
     def _state(self, observation, stream: int = 0) -> list:
         """The last observations of a stream, oldest first, `observation` being the newest."""
@@ -384,8 +331,6 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         if self.step > self.nb_steps_warmup and self.step % self.train_interval == 0:
             others = [*self.policy.metrics, *(self.processor.metrics if self.processor is not None else [])]
             metrics = UpdateMetrics(self.learner.update(*self._sample()), others)
-            if isinstance(self.memory, PrioritizedMemory):
-                self.memory.set_errors(self.learner.td_errors)
         if self.target_model_update >= 1 and self.step % self.target_model_update == 0:
             self.update_target_model_hard()
         return metrics
@@ -393,12 +338,12 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
     def _sample(self) -> tuple:
         """A batch as `Learner.update` takes it."""
         if self._own_memory:
-            state0, action, reward, state1, discount, weight = self.memory.sample_batch(self.batch_size, self.gamma)
+            state0, action, reward, state1, discount = self.memory.sample_batch(self.batch_size, self.gamma)
         else:
             state0, action, reward, state1, terminal1 = zip(*self.memory.sample(self.batch_size), strict=True)
             action, reward = np.array(action, np.int32), np.array(reward, np.float32)
-            discount, weight = np.where(terminal1, 0.0, self.gamma).astype(np.float32), None
-        return self._network_input(state0), action, reward, self._network_input(state1), discount, weight
+            discount = np.where(terminal1, 0.0, self.gamma).astype(np.float32)
+        return self._network_input(state0), action, reward, self._network_input(state1), discount
 
     def _network_input(self, states):
         """States as they are where the learner scales them, else through the processor."""
@@ -416,29 +361,14 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         if len(environments) > streams:
             raise ValueError(
                 f"{len(environments)} environments were given, but the memory has {streams} stream(s); use "
-                f"memory.replay.SequentialMemory(..., num_streams={len(environments)})."
+                f"keras_rl.memory.SequentialMemory(..., num_streams={len(environments)})."
             )
-        self._players = [Player(e, stream, self.processor, callbacks, *start) for stream, e in enumerate(environments)]
+        self._steppers = [
+            Stepper(e, stream, self.processor, callbacks, *start) for stream, e in enumerate(environments)
+        ]
         self._chosen.clear()
         self._episodes = 0
         self.step = 0
-
-    def _resume(self, callbacks) -> None:
-        """Puts generators and counters where `set_state` was told; the environments are there already."""
-        saved, self._saved_play = self._saved_play, None
-        if saved is None:
-            return
-        if len(saved["players"]) != len(self._players):
-            raise ValueError(
-                f"The state is of {len(saved['players'])} environments, but fit() got {len(self._players)}."
-            )
-        self.step, self._episodes = saved["step"], saved["episodes"]
-        for player, state in zip(self._players, saved["players"], strict=True):
-            player.set_state(state)
-            if player.observation is not None:
-                callbacks.on_episode_begin(player.episode)
-        self._chosen.extend((self._players[index], action) for index, action in saved["chosen"])
-        set_random_state(saved["random"])
 
     def _callback_list(self, env, callbacks: list, visualize: bool, params: dict):
         self.history = keras.callbacks.History()
@@ -469,16 +399,3 @@ class UpdateMetrics(Sequence):
 
 def _as_list(env) -> list:
     return list(env) if isinstance(env, (list, tuple)) else [env]
-
-
-def get_random_state() -> dict[str, Any]:
-    """The state of Python's and NumPy's global generators; keras-rl's policies draw from the latter."""
-    version, words, gauss = random.getstate()
-    return {"python": [version, list(words), gauss], "numpy": np.random.get_state(legacy=False)}
-
-
-def set_random_state(state: dict[str, Any], python=random, numpy=np.random) -> None:
-    """Puts them, or other generators of their kind, back to where `get_random_state` was called."""
-    version, words, gauss = state["python"]
-    python.setstate((version, tuple(words), gauss))
-    numpy.set_state(state["numpy"])

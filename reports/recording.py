@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import GifImagePlugin, Image, ImageChops
 
-import files
+from keras_h5 import files
 from screens.picture import FRAMES_PER_SECOND
 
 # Browsers slow a GIF down that shows more than 50 pictures a second, and its delays are hundredths of a second.

@@ -11,7 +11,7 @@ import numpy as np
 
 import console
 from environments.atari import AtariEnvironment, canonical_game
-from models.policy_file import WINDOW_LENGTH, Policy, load_policy
+from models.policy_file import WINDOW_LENGTH, TrainedPolicy, load_policy
 
 MAX_ENVIRONMENTS = 8
 
@@ -64,8 +64,8 @@ class KeepsGames(gymnasium.Wrapper):
         return observation, reward, terminated, truncated, info
 
 
-def play_games(
-    policy: Policy, protocol: Protocol, callbacks: Sequence = (), games: list[dict[str, Any]] | None = None
+def score_games(
+    policy: TrainedPolicy, protocol: Protocol, callbacks: Sequence = (), games: list[dict[str, Any]] | None = None
 ) -> list[float]:
     """Plays full games, several side by side, and returns their raw scores in the order in which they ended.
 
@@ -77,8 +77,8 @@ def play_games(
         callbacks: keras-rl callbacks for `DQNAgent.test`.
         games: A list that takes the state in which each game ended, see `KeepsGames`; None: they are not kept.
     """
-    from agents.dqn import get_random_state, set_random_state
     from keras_rl import rl
+    from keras_rl.resume import get_random_state, set_random_state
 
     before = get_random_state()
     try:
@@ -86,7 +86,7 @@ def play_games(
         environments = [protocol.build_environment() for _ in range(min(MAX_ENVIRONMENTS, protocol.episodes))]
         for index, environment in enumerate(environments):
             environment.reset(seed=1_000 * protocol.seed + index)
-        dqn = build_agent(policy, rl.policy.EpsGreedyQPolicy(protocol.epsilon), len(environments))
+        dqn = build_test_agent(policy, rl.policy.EpsGreedyQPolicy(protocol.epsilon), len(environments))
         history = dqn.test(
             environments if games is None else [KeepsGames(environment, games) for environment in environments],
             nb_episodes=protocol.episodes,
@@ -99,7 +99,7 @@ def play_games(
     return history.history["episode_score"]
 
 
-def load_policy_and_game(path: Path, game: str | None) -> tuple[Policy, str]:
+def load_policy_and_game(path: Path, game: str | None) -> tuple[TrainedPolicy, str]:
     """Loads a policy and finds the game that it plays: `game`, else the one in its file, else Breakout.
 
     Raises:
@@ -118,7 +118,7 @@ def load_policy_and_game(path: Path, game: str | None) -> tuple[Policy, str]:
     return policy, game
 
 
-def build_agent(policy: Policy, test_policy, num_environments: int = 1):
+def build_test_agent(policy: TrainedPolicy, test_policy, num_environments: int = 1):
     """Network, processor, memory and agent, put together as in keras-rl's Atari example, for `DQNAgent.test`.
 
     Args:
@@ -128,8 +128,8 @@ def build_agent(policy: Policy, test_policy, num_environments: int = 1):
     """
     import keras  # here, and not above: with TensorFlow it takes seconds, and --help should not
 
-    from agents.dqn import DQNAgent
-    from memory.replay import SequentialMemory
+    from keras_rl.agent import DQNAgent
+    from keras_rl.memory import SequentialMemory
     from processors.atari import AtariProcessor
 
     dqn = DQNAgent(

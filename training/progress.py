@@ -9,7 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from callbacks.monitor import Snapshot
+from training.monitor import Snapshot
 
 
 class ProgressDisplay:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import files
-from screens.film import GameFilm
-from screens.inline import data_uri
-from screens.learning_curve import EVALUATION, TRAINING, learning_curve_svgs, new_figure, svg
+from keras_h5 import files
+from reports.film import GameFilm
+from reports.inline import data_uri
+from reports.learning_curve import EVALUATION, TRAINING, learning_curve_svgs, new_figure, svg
 
 TEMPLATE = Path(__file__).with_name("html_report.html")
 

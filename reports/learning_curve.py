@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-import files
+from keras_h5 import files
 
 # Mean raw scores of full games of Breakout without sticky actions, after so many agent steps.
 PUBLISHED = {

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from memory.replay import FrameStacks
-from models.heads import QuantileMean, network_to
+from keras_rl.frames import FrameStacks
+from keras_rl.heads import QuantileMean, network_to
 
 Preprocess = Callable[[tf.Tensor], tf.Tensor]
 
@@ -63,7 +63,6 @@ class Learner:
         # From here on TensorFlow executes this thread's calls in their order, but behind its back.
         tf.config.experimental.set_synchronous_execution(False)
         self.fused_adam = _is_plain_adam(optimizer) and not any(v.constraint for v in model.trainable_variables)
-        self.td_errors: Any = None  # of the newest update, (batch,) float32: y - Q(s, a), of quantiles their means
         self._compiled_q_values = tf.function(self._q_values, reduce_retracing=True)
         self._compiled_update = tf.function(self._update)
         self._compiled_saliency = tf.function(self._saliency, reduce_retracing=True)
@@ -76,7 +75,7 @@ class Learner:
         """The gradient of max_a Q(s, a) by the network's input, of its shape (Simonyan et al. 2014, section 3)."""
         return self._compiled_saliency(states).numpy()
 
-    def update(self, state0, action, reward, state1, discount, weight=None) -> Any:
+    def update(self, state0, action, reward, state1, discount) -> Any:
         """Starts one gradient step on a batch.
 
         Args:
@@ -85,17 +84,15 @@ class Learner:
             reward: (batch,) float32, the n-step return that followed.
             state1: States after those n steps.
             discount: (batch,) float32, gamma^n, or 0 after a terminal.
-            weight: (batch,) float32, what each transition counts for in the loss. Default: all the same.
 
         Returns:
             The loss before the step, the metrics, and the mean over the batch of max Q: float32 numbers that
-            `np.asarray` waits for, as it does for `td_errors`.
+            `np.asarray` waits for.
         """
         if isinstance(state0, FrameStacks):  # of the same frames as state1
             frames = _tensor(state0.frames)
             state0, state1 = state0._replace(frames=frames), state1._replace(frames=frames)
-        metrics, self.td_errors = self._compiled_update(state0, action, reward, state1, discount, weight)
-        return metrics
+        return self._compiled_update(state0, action, reward, state1, discount)
 
     def _q_values(self, states):
         return tf.cast(self.model(self._network_input(states), training=False), tf.float32)
@@ -112,7 +109,7 @@ class Learner:
             states = tf.gather(states.frames, states.indices)  # (batch, window_length, ...)
         return self.preprocess(states)
 
-    def _update(self, state0, action, reward, state1, discount, weight):
+    def _update(self, state0, action, reward, state1, discount):
         state0, state1 = self._network_input(state0), self._network_input(state1)
         td_target, td_loss = self._td_target, self._td_loss
         if self._quantiles:
@@ -120,8 +117,9 @@ class Learner:
         y = td_target(reward, state1, discount)  # (batch,), or (batch, N) of N quantiles
         with tf.GradientTape() as tape:
             losses, q = td_loss(state0, action, y)  # (batch,), (batch, num_actions)
-            loss = tf.reduce_mean(losses if weight is None else weight * losses)
-            loss = tf.add_n([loss, *self.model.losses])  # with the layers' regularisation, if they have any
+            loss = tf.add_n(
+                [tf.reduce_mean(losses), *self.model.losses]
+            )  # with the layers' regularisation, if they have any
         gradients = tape.gradient(loss, [variable.value for variable in self.model.trainable_variables])
         if self.fused_adam and not any(gradient is None for gradient in gradients):
             self._apply_fused_adam(gradients)
@@ -133,8 +131,7 @@ class Learner:
         y_mean = tf.reduce_mean(tf.reshape(y, (len(action), -1)), axis=1)  # (batch,)
         y_matrix = y_mean[:, None] * tf.one_hot(action, q.shape[-1])  # (batch, num_actions)
         metrics = [tf.reduce_mean(tf.cast(metric(y_matrix, q), tf.float32)) for metric in self.metrics]
-        td_errors = y_mean - tf.gather(q, action, batch_dims=1)  # (batch,)
-        return tf.stack([loss, *metrics, tf.reduce_mean(tf.reduce_max(q, axis=-1))]), td_errors
+        return tf.stack([loss, *metrics, tf.reduce_mean(tf.reduce_max(q, axis=-1))])
 
     def _td_target(self, reward, state1, discount):
         target_q = tf.cast(self.target_model(state1, training=False), tf.float32)  # (batch, num_actions)

@@ -14,22 +14,22 @@ import numpy as np
 from rich.console import Console
 
 import console
-import files
-from agents.dqn import DQNAgent
-from callbacks.averaging import PolicyAverage
-from callbacks.checkpoint import Checkpointer, CheckpointError
-from callbacks.evaluation import Evaluation, Evaluator
-from callbacks.monitor import MetricsFile, TrainingMonitor
-from callbacks.progress import ProgressDisplay, duration
-from callbacks.saving import PolicySaver
-from callbacks.tensorboard import TensorBoardFile
-from config import Run
 from environments.atari import AtariEnvironment
-from environments.reference_scores import REFERENCES
-from models.policy_file import Policy, PolicyFileError, load_policy, save_policy
-from playing import Protocol, play_games
-from screens.film import GameFilm
-from screens.learning_curve import draw_learning_curve
+from evaluation.protocol import Protocol, score_games
+from evaluation.reference_scores import REFERENCES
+from keras_h5 import files
+from keras_rl.agent import DQNAgent
+from keras_rl.checkpoint import Checkpointer, CheckpointError
+from models.policy_file import PolicyFileError, TrainedPolicy, load_policy, save_policy
+from reports.film import GameFilm
+from reports.learning_curve import draw_learning_curve
+from training.averaging import PolicyAverage
+from training.evaluator import Evaluation, Evaluator
+from training.monitor import MetricsFile, TrainingMonitor
+from training.progress import ProgressDisplay, duration
+from training.run import Run
+from training.saving import PolicySaver
+from training.tensorboard import TensorBoardFile
 
 SAVE_INTERVAL_STEPS = 25_000  # of the policy and of the checkpoint
 REPORT_INTERVAL_STEPS = 500
@@ -99,7 +99,7 @@ class Training:
     def _play(self, weights: list[np.ndarray], number: int) -> list[float]:
         self.games.clear()
         protocol = dataclasses.replace(self.protocol, seed=number)
-        return play_games(Policy(tuple(weights), {}), protocol, games=self.games)
+        return score_games(TrainedPolicy(tuple(weights), {}), protocol, games=self.games)
 
     def _on_evaluation(self, evaluation: Evaluation) -> None:
         is_best = evaluation is self.evaluator.best

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-import files
-from keras_rl import rl
+from keras_h5 import files
+from keras_rl.bridge import rl
 
 KEPT_CHECKPOINTS = 2
 LARGEST_FILE = 2**30  # bytes
@@ -42,7 +42,7 @@ class Checkpointer(rl.callbacks.Callback):
 
     Killed at any moment and started again, this script ends with the weights of one that was never stopped, bit for
     bit: with the same versions of everything, on the same kind of CPU. The environments need `get_state` and
-    `set_state`, as `AtariEnvironment` has them, and the agent a `memory.replay.SequentialMemory`.
+    `set_state`, as `AtariEnvironment` has them, and the agent a `keras_rl.memory.SequentialMemory`.
 
     Args:
         folder: Where the files go. It belongs to this training alone.

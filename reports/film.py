@@ -5,8 +5,8 @@ from collections import deque
 import ale_py
 import numpy as np
 
+from reports.recording import FRAMES_PER_PICTURE, Film
 from screens.picture import FRAMES_PER_SECOND, brightest
-from screens.recording import FRAMES_PER_PICTURE, Film
 
 
 class GameFilm:

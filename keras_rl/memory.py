@@ -1,7 +1,6 @@
 """Replay memory (Lin 1992; Mnih et al. 2015): the agent's experience, from which it learns in random order."""
 
 import dataclasses
-import itertools
 import math
 import operator
 import sys
@@ -11,24 +10,11 @@ from typing import Any, NamedTuple
 import lz4.block
 import numpy as np
 
-from keras_rl import rl
+from keras_rl.bridge import rl
+from keras_rl.frames import FrameStacks, FrameWriter, aligned_empty, cut
 
-LONGEST_KEY_RUN = 64
 LARGEST_OBSERVATION = 2**22  # bytes that a saved one may have
 COLUMNS = ("actions", "rewards", "terminals", "episode_ends")
-
-
-class FrameStacks(NamedTuple):
-    """States of observations that overlap, each observation being there once: state i is `frames[indices[i]]`.
-
-    `np.asarray` makes the (batch, window_length, *observation) array of it, oldest observation first.
-    """
-
-    frames: np.ndarray  # (number, *observation)
-    indices: np.ndarray  # (batch, window_length) int32
-
-    def __array__(self, dtype=None, copy=None) -> np.ndarray:
-        return np.asarray(self.frames[self.indices], dtype)
 
 
 class Batch(NamedTuple):
@@ -39,7 +25,6 @@ class Batch(NamedTuple):
     reward: np.ndarray  # (batch,) float32, r_1 + gamma r_2 + ... over at most n_step steps
     state1: FrameStacks  # after those steps, of the same frames
     discount: np.ndarray  # (batch,) float32, what max Q(state1) counts for: gamma^steps, 0 after a terminal
-    weight: np.ndarray | None = None  # (batch,) float32, what each counts for in the loss; None: all the same
 
 
 class SequentialMemory(rl.memory.SequentialMemory):
@@ -104,7 +89,7 @@ class SequentialMemory(rl.memory.SequentialMemory):
         self._nbytes = 0
         self._frames: list[bytes] = [b""] * limit
         self._keys: list[bytes | None] = [None] * limit  # what a frame is compressed against; None: it is not
-        self._writers = [_FrameWriter() for _ in range(num_streams)]
+        self._writers = [FrameWriter() for _ in range(num_streams)]
         self._actions = np.zeros(limit, np.int32)
         self._rewards = np.zeros(limit, np.float32)
         self._terminals = np.zeros(limit, np.bool_)
@@ -271,7 +256,7 @@ class SequentialMemory(rl.memory.SequentialMemory):
             recent.recent_observations.extend(observations)
             recent.recent_terminals.clear()
             recent.recent_terminals.extend(ends)
-        self._writers = [_FrameWriter(**writer) for writer in state["writers"]]
+        self._writers = [FrameWriter(**writer) for writer in state["writers"]]
         if len(self._writers) != self.num_streams or not all(w.is_sound(self._nbytes) for w in self._writers):
             raise ValueError("the key frames are not those of such a memory")
 
@@ -283,8 +268,8 @@ class SequentialMemory(rl.memory.SequentialMemory):
         slots = self._slots_between(starts, ends)
         columns = [part[name] for name in COLUMNS]
         sizes = {len(slots), len(lengths), len(keys), *map(len, columns)}
-        key_frames = _cut(part["key_frames"], [self._nbytes] * (len(part["key_frames"]) // max(1, self._nbytes)))
-        data = _cut(part["data"], lengths.tolist())
+        key_frames = cut(part["key_frames"], [self._nbytes] * (len(part["key_frames"]) // max(1, self._nbytes)))
+        data = cut(part["data"], lengths.tolist())
         if len(sizes) > 1 or np.any(keys >= len(key_frames)) or np.any(keys < np.where(lengths == 0, 0, -1)):
             raise ValueError("entries of the replay memory do not fit together")
         for slot, frame, key in zip(slots.tolist(), data, keys.tolist(), strict=True):
@@ -337,7 +322,7 @@ class SequentialMemory(rl.memory.SequentialMemory):
     def _read(self, slots: list[int]) -> np.ndarray:
         """Zeros, which stand for what was before an episode, and then the observations in two or more slots."""
         size, decompress, pick = self._nbytes, lz4.block.decompress, operator.itemgetter(*slots)
-        observations = _aligned_empty((1 + len(slots), *self._shape), self._dtype)
+        observations = aligned_empty((1 + len(slots), *self._shape), self._dtype)
         observations[0] = 0
         to, end = observations.data.cast("B"), size
         for frame, key in zip(pick(self._frames), pick(self._keys), strict=True):
@@ -420,45 +405,3 @@ class SequentialMemory(rl.memory.SequentialMemory):
             FrameStacks(frames, index1),
             discount,
         )
-
-
-def _aligned_empty(shape: tuple[int, ...], dtype) -> np.ndarray:
-    """Like `np.empty`, at an address that a tensor may have, so that nobody needs to copy the array to make one."""
-    size = math.prod(shape) * dtype.itemsize
-    raw = np.empty(size + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + size].view(dtype).reshape(shape)
-
-
-def _cut(data: bytes, lengths: list[int]) -> list[bytes]:
-    """The pieces of `data` that have these lengths."""
-    if sum(lengths) != len(data) or min(lengths, default=0) < 0:
-        raise ValueError("observations in the replay memory are incomplete")
-    ends = itertools.accumulate(lengths)
-    return [data[end - length : end] for end, length in zip(ends, lengths, strict=True)]
-
-
-@dataclasses.dataclass
-class _FrameWriter:
-    """Compresses the observations of one stream, each against the newest key frame."""
-
-    key: bytes = b""
-    run: int = 0  # observations since the key frame, itself included
-    bytes_of_run: int = 0  # that they take
-
-    def is_sound(self, nbytes: int) -> bool:
-        """Whether its values, which may be anything, can be those of a writer."""
-        integers = type(self.run) is int and type(self.bytes_of_run) is int
-        return integers and isinstance(self.key, bytes) and len(self.key) in (0, nbytes)
-
-    def write(self, raw: bytes) -> tuple[bytes, bytes | None]:
-        """The frame to keep and the key frame to read it with; None if the frame is as it was."""
-        if 0 < self.run < LONGEST_KEY_RUN:
-            packed = lz4.block.compress(raw, store_size=False, dict=self.key)
-            # A key frame is worth its bytes until an observation costs more than they did on average.
-            if len(packed) * self.run <= self.bytes_of_run and len(packed) < len(raw):
-                self.run += 1
-                self.bytes_of_run += len(packed)
-                return packed, self.key
-        self.key, self.run, self.bytes_of_run = raw, 1, len(raw)
-        return raw, None

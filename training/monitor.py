@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-import files
-from callbacks.evaluation import Evaluation
+from keras_h5 import files
 from keras_rl import rl
+from training.evaluator import Evaluation
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 import keras
 import numpy as np
 
-from memory.replay import FrameStacks
+from keras_rl.frames import FrameStacks
 
 
 class Reader:

@@ -19,7 +19,7 @@ import gymnasium
 import keras
 import numpy as np
 
-from models.layer_weights import load_weights, save_weights
+from keras_h5.layers import load_weights, save_weights
 
 
 def _module(name: str, *sources: types.ModuleType, **attributes: object) -> types.ModuleType:

@@ -1,4 +1,4 @@
-"""One environment being played by an agent."""
+"""One environment being stepped by an agent, episode after episode."""
 
 import warnings
 from copy import deepcopy
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_rl import KerasRLEnvironment, as_keras_rl_environment
+from keras_rl.bridge import KerasRLEnvironment, as_keras_rl_environment
 
 COUNTERS = ("episode", "episode_step", "episode_reward", "episode_score")
 
@@ -21,8 +21,8 @@ class Step(NamedTuple):
     info: dict[str, Any]  # the environment's numbers, summed over the repetitions
 
 
-class Player:
-    """Plays episodes of one environment the way keras-rl's loop does, with its callbacks at the same places.
+class Stepper:
+    """Steps one environment, episode after episode, as keras-rl's loop does, with its callbacks at the same places.
 
     Args:
         env: A Gymnasium environment, or one with the interface of keras-rl's `Env`.

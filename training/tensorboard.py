@@ -12,7 +12,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
-from callbacks.monitor import Snapshot
+from training.monitor import Snapshot
 
 
 class TensorBoardFile:

@@ -1,1 +1,0 @@
-"""The agent and its learner."""

@@ -1,1 +1,0 @@
-"""What a training shows and saves while it runs."""

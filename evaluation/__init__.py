@@ -1,0 +1,1 @@
+"""How a policy is scored: the protocol, the statistics, and the scores of others."""

@@ -1,0 +1,125 @@
+"""A run: one training in its folder, new or taken up again, with nobody else in it."""
+
+import argparse
+import contextlib
+import dataclasses
+import datetime
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+import console
+from config import Config, config_from, flag, up_to_date
+from environments.atari import AtariEnvironment, canonical_game
+from keras_h5 import files
+from models.policy_file import check_writable, load_policy
+
+NEWEST = "the newest"  # what --resume alone means
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training in its folder: what was asked for, and how far it is to go."""
+
+    folder: Path
+    config: Config
+    out: Path
+    steps: int  # agent steps to train; more than the config's if a resumed training was given more
+    changes: tuple[dict[str, Any], ...] = ()  # of options, when it was resumed: their new values, and from which "step"
+
+    def write(self) -> None:
+        """Writes config.json, from which `--resume` reads it."""
+        facts = {**dataclasses.asdict(self.config), "out": str(self.out), "train_until_step": self.steps}
+        facts |= {"changes": self.changes} if self.changes else {}
+        files.write(self.folder / "config.json", (json.dumps(facts, indent=2) + "\n").encode())
+
+
+def new_run(arguments: argparse.Namespace) -> Run:
+    """The run that the command line asks for.
+
+    Raises:
+        UsageError: an option is out of range, or the name is none.
+        UnknownGameError: there is no such game.
+        PolicyFileError: the policy cannot be written, or there is none to start from.
+    """
+    config = config_from(arguments)
+    config = dataclasses.replace(config, game=canonical_game(config.game))
+    name = arguments.run or f"{config.game}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    if Path(name).name != name:
+        raise console.UsageError(f"--run is {name!r}; give a plain name, it becomes a folder in runs/.")
+    run = Run(Path("runs", name), config, arguments.out or Path("policy.h5"), config.steps)
+    check_writable(run.out)
+    if config.start_from:
+        load_policy(config.start_from, nb_actions=int(AtariEnvironment(game=config.game).action_space.n))
+    return run
+
+
+def resumed_run(arguments: argparse.Namespace) -> Run:
+    """The run that --resume names, with what may be changed about it."""
+    folder = Path(arguments.resume)
+    if arguments.resume == NEWEST:
+        runs = sorted(Path("runs").glob("*/config.json"), key=lambda path: path.stat().st_mtime)
+        if not runs:
+            raise console.UsageError("There is no run in runs/ to resume; start one with python train.py.")
+        folder = runs[-1].parent
+    try:
+        facts = json.loads((folder / "config.json").read_text())
+        out, steps = Path(facts.pop("out")), int(facts.pop("train_until_step"))
+        changes = tuple(map(dict, facts.pop("changes", ())))
+        config = Config(**up_to_date(facts))
+    except OSError as error:
+        raise console.UsageError(
+            f"--resume is {folder}, and {folder / 'config.json'} cannot be read ({error.strerror}); "
+            "give the folder of a run, such as runs/NAME."
+        ) from error
+    except (ValueError, TypeError, KeyError, AttributeError, console.UsageError) as error:
+        raise console.UsageError(f"{folder / 'config.json'} is not one that train.py wrote ({error}).") from error
+    for name in ("run", "minutes", *(["preset"] if arguments.preset != "default" else [])):
+        if getattr(arguments, name) is not None:
+            raise console.UsageError(f"--{name} does not go with --resume; leave it out, or start a new run.")
+    new = {}
+    for field in dataclasses.fields(Config):
+        given, was = getattr(arguments, field.name), getattr(config, field.name)
+        if field.name == "steps" or given is None or given == was:
+            continue
+        if not field.metadata["changeable"]:
+            raise console.UsageError(f"{flag(field)} was {was} when {folder} began and cannot change; leave it out.")
+        new[field.name] = given
+    if arguments.steps is not None and arguments.steps < steps:
+        raise console.UsageError(f"--steps is {arguments.steps:,}, but {folder} goes to {steps:,}; give more, or none.")
+    changes += (new,) if new else ()
+    run = Run(folder, dataclasses.replace(config, **new), arguments.out or out, arguments.steps or steps, changes)
+    check_writable(run.out)
+    return run
+
+
+@contextlib.contextmanager
+def sole_owner(folder: Path, new: bool) -> Iterator[None]:
+    """Makes the folder of a new run, and keeps other processes out of it, until this one ends in whatever way."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / ".lock")
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise console.UsageError(f"Another process is training in {folder}; wait for it, or stop it.") from None
+    except OSError as error:
+        raise console.UsageError(f"{folder} cannot be made ({error.strerror}); start from another folder.") from None
+    with lock:
+        if new and (folder / "config.json").exists():
+            raise console.UsageError(
+                f"There is a run in {folder} already; give another name with --run, or go on with it with --resume."
+            )
+        yield
+
+
+def opening_words(run: Run, arguments: argparse.Namespace, bytes_needed: int) -> str:
+    """What is trained, for how long, into which files, and in how much memory."""
+    length = f"{run.steps:,} agent steps" if arguments.minutes is None else f"{arguments.minutes:g} minutes"
+    return (
+        f"{'Going on with' if arguments.resume else 'Training'} {run.config.game} for {length} into {run.out}, "
+        f"numbers into {run.folder}. It will need up to {bytes_needed / 1e9:.1f} GB of memory."
+    )
