@@ -75,11 +75,10 @@ class Training:
         with subprocess.Popen(
             command, cwd=self.folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         ) as process:
-            assert process.stdout
             output, sent = "", False
             try:
                 if early is None:
-                    output = process.stdout.readline() + process.stdout.readline()  # what it does; the first report
+                    output = process.stdout.readline() + process.stdout.readline()  # type: ignore[union-attr]  # what it does; the first report
                     self.start_seconds.append(time.monotonic() - started)
                 try:
                     process.wait(early if late is None else late)

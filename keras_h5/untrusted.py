@@ -110,6 +110,7 @@ def replacing(path: str | os.PathLike[str], data: bytes) -> Iterator[None]:
 
 
 def read_plain(dataset: h5py.Dataset) -> np.ndarray:
+    """Reads an array that lies in the file as it is, neither in chunks nor compressed nor elsewhere."""
     # Keras writes no chunks and compresses nothing; a chunk can be far larger than the array cut from it.
     is_elsewhere = dataset.chunks or dataset.external or dataset.is_virtual
     if is_elsewhere or dataset.id.get_storage_size() != dataset.nbytes:
@@ -119,15 +120,15 @@ def read_plain(dataset: h5py.Dataset) -> np.ndarray:
 
 def child(group: h5py.Group, path: str, kind: type) -> Any:
     """Walks down hard links only, so that nothing outside this file is ever opened."""
-    child: Any = group
+    found: Any = group
     for part in path.split("/"):
-        link = child.get(part, getlink=True) if isinstance(child, h5py.Group) else None
+        link = found.get(part, getlink=True) if isinstance(found, h5py.Group) else None
         if link is not None and not isinstance(link, h5py.HardLink):
             raise PolicyFileError(f"keeps {path!r} behind a link, not in itself")
-        child = None if link is None else child[part]
-    if not isinstance(child, kind):
+        found = None if link is None else found[part]
+    if not isinstance(found, kind):
         raise PolicyFileError(f"lacks the {kind.__name__.lower()} {path!r}")
-    return child
+    return found
 
 
 def _read_bytes(path: Path, max_bytes: int) -> bytes:

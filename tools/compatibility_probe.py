@@ -88,6 +88,7 @@ def versions(keras):
 
 
 def main():
+    """Tries one way of loading, with the Keras that is here, and prints what came of it as JSON."""
     folder, module, way = sys.argv[1:]
     package, _, attribute = module.partition(".")
     keras = importlib.import_module(package)

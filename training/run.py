@@ -59,25 +59,13 @@ def new_run(arguments: argparse.Namespace) -> Run:
 
 
 def resumed_run(arguments: argparse.Namespace) -> Run:
-    """The run that --resume names, with what may be changed about it."""
-    folder = Path(arguments.resume)
-    if arguments.resume == NEWEST:
-        runs = sorted(Path("runs").glob("*/config.json"), key=lambda path: path.stat().st_mtime)
-        if not runs:
-            raise console.UsageError("There is no run in runs/ to resume; start one with python train.py.")
-        folder = runs[-1].parent
-    try:
-        facts = json.loads((folder / "config.json").read_text())
-        out, steps = Path(facts.pop("out")), int(facts.pop("train_until_step"))
-        changes = tuple(map(dict, facts.pop("changes", ())))
-        config = Config(**up_to_date(facts))
-    except OSError as error:
-        raise console.UsageError(
-            f"--resume is {folder}, and {folder / 'config.json'} cannot be read ({error.strerror}); "
-            "give the folder of a run, such as runs/NAME."
-        ) from error
-    except (ValueError, TypeError, KeyError, AttributeError, console.UsageError) as error:
-        raise console.UsageError(f"{folder / 'config.json'} is not one that train.py wrote ({error}).") from error
+    """The run that --resume names, with what may be changed about it.
+
+    Raises:
+        UsageError: there is no such run, or an option cannot change.
+    """
+    run = _read(_newest_run() if arguments.resume == NEWEST else Path(arguments.resume))
+    folder, config, steps = run.folder, run.config, run.steps
     for name in ("run", "minutes", *(["preset"] if arguments.preset != "default" else [])):
         if getattr(arguments, name) is not None:
             raise console.UsageError(f"--{name} does not go with --resume; leave it out, or start a new run.")
@@ -91,10 +79,38 @@ def resumed_run(arguments: argparse.Namespace) -> Run:
         new[field.name] = given
     if arguments.steps is not None and arguments.steps < steps:
         raise console.UsageError(f"--steps is {arguments.steps:,}, but {folder} goes to {steps:,}; give more, or none.")
-    changes += (new,) if new else ()
-    run = Run(folder, dataclasses.replace(config, **new), arguments.out or out, arguments.steps or steps, changes)
+    run = dataclasses.replace(
+        run,
+        config=dataclasses.replace(config, **new),
+        out=arguments.out or run.out,
+        steps=arguments.steps or steps,
+        changes=run.changes + ((new,) if new else ()),
+    )
     check_writable(run.out)
     return run
+
+
+def _newest_run() -> Path:
+    runs = sorted(Path("runs").glob("*/config.json"), key=lambda path: path.stat().st_mtime)
+    if not runs:
+        raise console.UsageError("There is no run in runs/ to resume; start one with python train.py.")
+    return runs[-1].parent
+
+
+def _read(folder: Path) -> Run:
+    """The run that the config.json in a folder tells of."""
+    try:
+        facts = json.loads((folder / "config.json").read_text())
+        out, steps = Path(facts.pop("out")), int(facts.pop("train_until_step"))
+        changes = tuple(map(dict, facts.pop("changes", ())))
+        return Run(folder, Config(**up_to_date(facts)), out, steps, changes)
+    except OSError as error:
+        raise console.UsageError(
+            f"--resume is {folder}, and {folder / 'config.json'} cannot be read ({error.strerror}); "
+            "give the folder of a run, such as runs/NAME."
+        ) from error
+    except (ValueError, TypeError, KeyError, AttributeError, console.UsageError) as error:
+        raise console.UsageError(f"{folder / 'config.json'} is not one that train.py wrote ({error}).") from error
 
 
 @contextlib.contextmanager
