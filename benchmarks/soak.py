@@ -86,7 +86,7 @@ class Training:
                     process.send_signal(stop)
                     sent = True
                     process.wait(300)
-                output += process.stdout.read()
+                output += process.stdout.read()  # type: ignore[union-attr]
             finally:
                 process.kill()
         self.hits += bool(self._unfinished() - unfinished)
