@@ -34,7 +34,7 @@ def get_agent_state(agent: DQNAgent) -> dict[str, Any]:
         "chosen": [[stepper.stream, action] for stepper, action in agent._chosen],
         "random": get_random_state(),
     }
-    variables = {name: [variable.numpy() for variable in each] for name, each in _variables(agent).items()}
+    variables = {name: [np.asarray(variable.numpy()) for variable in each] for name, each in _variables(agent).items()}
     return {**variables, "memory": agent.memory.get_state(), "loop": loop}
 
 
