@@ -3,6 +3,7 @@
 import warnings
 from collections import deque
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 import keras
@@ -69,6 +70,7 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         self.terminal_on_life_loss = terminal_on_life_loss
         self._head = head
         self.stop_training = False
+        self.pending_steps = 0  # begun in all environments together and not yet taken; 0 between two ticks
         self._own_memory = isinstance(self.memory, SequentialMemory)
         self._steppers: list[Stepper] = []
         self._chosen: deque[tuple[Stepper, int]] = deque()  # actions not yet taken, the next one first
@@ -137,11 +139,12 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
     ) -> keras.callbacks.History:
         """Trains for `nb_steps` agent steps, counted over all environments. Arguments as in keras-rl.
 
-        `env` may be a list of environments, as many as the memory has streams. Ctrl-C ends the training, as
-        does whoever sets `stop_training`, before or meanwhile; the `History` is returned all the same. After
-        `set_state` it goes on from there, and `nb_steps` counts the steps before as well. Episodes
-        are reported with their `episode_reward`, as learned from, and their `episode_score`, as the
-        environment gave it.
+        `env` may be a list of environments, as many as the memory has streams. They take their steps in turn; a
+        tick is one step of each. Environments in other processes, with `send` and `receive`, take them meanwhile.
+        Ctrl-C ends the training, as does whoever sets `stop_training`, before or meanwhile; that waits for the end
+        of the tick. The `History` is returned all the same. After `set_state` it goes on from there, and
+        `nb_steps` counts the steps before as well. Episodes are reported with their `episode_reward`, as learned
+        from, and their `episode_score`, as the environment gave it.
         """
         callbacks = list(callbacks or [])
         if verbose == 1:
@@ -193,7 +196,7 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
 
     def _loop(self, callbacks, *, nb_steps=np.inf, nb_episodes=np.inf) -> None:
         """The loop: act, step, store, learn, sync, report. Ends after either number, or when told to stop."""
-        while self.step < nb_steps and not self.stop_training:
+        while self.pending_steps or (self.step < nb_steps and not self.stop_training):
             if not self._chosen:  # all environments have taken their step: choose the next ones, together
                 for stepper in self._steppers:
                     if stepper.observation is None and self._episodes < nb_episodes:
@@ -208,7 +211,12 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
             stepper, action = self._chosen[0]
             self.recent_observation, self.recent_action = stepper.observation, action
             callbacks.on_step_begin(stepper.episode_step)
+            if not self.pending_steps:  # a tick begins
+                self.pending_steps = int(min(len(self._chosen), nb_steps - self.step))
+                for other, its_action in islice(self._chosen, self.pending_steps):
+                    other.begin_step(its_action)
             self._chosen.popleft()
+            self.pending_steps -= 1
             step = stepper.step(action)
             terminal = step.terminated or (self.terminal_on_life_loss and step.life_lost)
             if self.step % self.memory_interval == 0 or step.episode_end:
@@ -279,7 +287,7 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
     def get_state(self) -> dict[str, Any]:
         """All that decides how `fit` goes on, but for the memory's entries, see `SequentialMemory.get_entries`.
 
-        To be called between two steps: after `fit`, or in a callback's `on_step_begin`.
+        To be called between two ticks: after `fit`, or in a callback's `on_step_begin` if `pending_steps` is 0.
 
         Returns:
             A dict of what JSON holds, arrays and bytes.
@@ -367,6 +375,7 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
             Stepper(e, stream, self.processor, callbacks, *start) for stream, e in enumerate(environments)
         ]
         self._chosen.clear()
+        self.pending_steps = 0
         self._episodes = 0
         self.step = 0
 

@@ -14,6 +14,7 @@ import os
 import sys
 import types
 from collections.abc import Iterator
+from typing import Any
 
 import gymnasium
 import keras
@@ -127,7 +128,7 @@ class KerasRLEnvironment(rl.core.Env):
     """
 
     def __init__(self, env: gymnasium.Env) -> None:
-        self.env = env
+        self.env: Any = env
         self.action_space = env.action_space
         self.observation_space = env.observation_space
 
@@ -136,7 +137,14 @@ class KerasRLEnvironment(rl.core.Env):
         return observation
 
     def step(self, action):
-        observation, reward, terminated, truncated, info = self.env.step(action)
+        return self._in_four(*self.env.step(action))
+
+    def receive(self):
+        """What the step led to that was begun with `env.send(action)`, of an environment in another process."""
+        return self._in_four(*self.env.receive())
+
+    @staticmethod
+    def _in_four(observation, reward, terminated, truncated, info):
         info = {**info, "TimeLimit.truncated": bool(truncated and not terminated)}
         return observation, reward, bool(terminated or truncated), info
 

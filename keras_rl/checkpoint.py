@@ -34,7 +34,7 @@ class CheckpointError(ValueError):
 
 
 class Checkpointer(rl.callbacks.Callback):
-    """Writes a checkpoint of a `DQNAgent` every `interval` agent steps and at the end of `fit`.
+    """Writes a checkpoint of a `DQNAgent` every `interval` agent steps, when the tick ends, and at the end of `fit`.
 
         checkpointer = Checkpointer(folder, interval=25_000)
         checkpointer.restore(dqn, environments)  # None where there is no checkpoint yet
@@ -66,12 +66,15 @@ class Checkpointer(rl.callbacks.Callback):
         self.extras = dict(extras or {})
         self.warn = warn
         self._last_step = 0
+        self._intervals = 0  # at whose end a checkpoint was due, so far
         self._replay_files: list[dict[str, Any]] = []  # of the last checkpoint, oldest first
         self._saved_counts: np.ndarray | None = None  # of the memory's entries, at the last checkpoint
 
     def on_step_begin(self, step: int, logs=None) -> None:
-        # Here the agent is between two steps; in on_step_end the end of the episode is still to be dealt with.
-        if self.model.step % self.interval == 0:
+        # Here the agent may be between two ticks; in on_step_end the end of the episode is still to be dealt with.
+        intervals = self.model.step // self.interval
+        if intervals > self._intervals and not self.model.pending_steps:
+            self._intervals = intervals
             self._save_or_warn()
 
     def on_train_end(self, logs=None) -> None:
@@ -126,7 +129,7 @@ class Checkpointer(rl.callbacks.Callback):
             if self.warn:
                 for each in damage:
                     self.warn(each)
-            self._last_step = step
+            self._last_step, self._intervals = step, step // self.interval
             return step
         if damage:
             raise CheckpointError("; ".join(map(str, damage)))

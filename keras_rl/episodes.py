@@ -62,6 +62,8 @@ class Stepper:
         self.observation: Any = None  # None between episodes
         self.episode = self.episode_step = 0
         self.episode_reward = self.episode_score = 0.0
+        self._send = getattr(env, "send", None)  # of an environment that takes its steps in another process
+        self._sent: list = []  # the action of a step that it has begun
 
     def begin_episode(self, episode: int) -> None:
         """Resets the environment and takes the random start steps."""
@@ -83,6 +85,12 @@ class Stepper:
                 )
                 self.observation = self._reset()
                 break
+
+    def begin_step(self, action: int) -> None:
+        """Lets an environment in another process begin the step that `step` is called for next."""
+        if self._send is not None:
+            self._sent = [self._processed(action)]
+            self._send(*self._sent)
 
     def step(self, action: int) -> Step:
         """Takes one agent step; `observation` is the new one afterwards, also at an episode's end."""
@@ -133,12 +141,15 @@ class Stepper:
         observation = deepcopy(self.env.reset())
         return observation if self.processor is None else self.processor.process_observation(observation)
 
+    def _processed(self, action):
+        return action if self.processor is None else self.processor.process_action(action)
+
     def _act(self, action):
         """One action, once: (observation, reward, done, info) as the processor gives them."""
-        if self.processor is not None:
-            action = self.processor.process_action(action)
+        sent, self._sent = self._sent, []
+        action = sent[0] if sent else self._processed(action)
         self.callbacks.on_action_begin(action)
-        observation, reward, done, info = self.env.step(action)
+        observation, reward, done, info = self.env.receive() if sent else self.env.step(action)
         self.episode_score += reward
         observation = deepcopy(observation)
         if self.processor is not None:

@@ -41,7 +41,7 @@ def get_agent_state(agent: DQNAgent) -> dict[str, Any]:
 def set_agent_state(agent: DQNAgent, state: dict[str, Any], environments: list, entries: Iterable[dict]) -> None:
     """What `DQNAgent.set_state` does; the loop's part waits in the agent until `take_up`."""
     for name, variables in _variables(agent).items():
-        if [value.shape for value in state[name]] != [tuple(variable.shape) for variable in variables]:
+        if [np.shape(value) for value in state[name]] != [tuple(variable.shape) for variable in variables]:
             raise ValueError(f"the {name} has arrays of other shapes than this agent's")
         for variable, value in zip(variables, state[name], strict=True):
             variable.assign(np.asarray(value, variable.numpy().dtype))

@@ -5,11 +5,9 @@ from typing import Any
 
 import keras
 import numpy as np
-from PIL import Image
 
 from keras_rl import rl
-
-FRAME_SIZE = (84, 84)  # Mnih et al. 2015, Methods, "Preprocessing"
+from processors.frames import small_grey
 
 
 class AtariProcessor(rl.core.Processor):
@@ -30,28 +28,8 @@ class AtariProcessor(rl.core.Processor):
         return observation, reward - self.life_loss_penalty * bool(info.get("life_lost", False)), done, info
 
     def process_observation(self, observation: np.ndarray) -> np.ndarray:
-        """One frame, as the replay memory keeps it.
-
-        Args:
-            observation: uint8 of any size, grey (height, width[, 1]) or RGB (height, width, 3).
-
-        Returns:
-            uint8 (84, 84). RGB counts by its luminance (ITU-R 601), which is ALE's grey exactly.
-
-        Raises:
-            ValueError: the observation has another shape or dtype.
-        """
-        frame = np.asarray(observation)
-        if frame.ndim == 3 and frame.shape[-1] == 1:
-            frame = frame[..., 0]
-        if frame.dtype != np.uint8 or not frame.size or not (frame.ndim == 2 or frame.shape[2:] == (3,)):
-            raise ValueError(
-                "A frame must be uint8 of shape (height, width), (height, width, 1) or (height, width, 3), "
-                f"but this one is {frame.dtype} of shape {np.shape(observation)}."
-            )
-        # BICUBIC is the default of Pillow and what keras-rl's example looks through: RMS 0.6 of 255 to it on seven
-        # games, and 2.6 to area averaging, OpenCV's INTER_AREA (HAMMING 2.5 and 1.7, BOX 6.1 and 5.4).
-        return np.array(Image.fromarray(frame).convert("L").resize(FRAME_SIZE, Image.Resampling.BICUBIC))
+        """One frame, uint8 (84, 84), as the replay memory keeps it, see `small_grey`."""
+        return small_grey(observation)
 
     def process_reward(self, reward: float) -> float:
         """The reward clipped to [-1, 1] (Mnih et al. 2015, Methods, "Training details").

@@ -55,7 +55,7 @@ class Stopper(Killer):
 class Training:
     """A real game or three, a small network and a memory that wraps around: everything made anew, as by a script."""
 
-    def __init__(self, folder, warn=None, memory=SequentialMemory):
+    def __init__(self, folder, warn=None, memory=SequentialMemory, interval=INTERVAL):
         keras.utils.set_random_seed(5)
         self.environments = [AtariEnvironment(game="breakout", sticky=0.25) for _ in range(NUM_GAMES)]
         for index, environment in enumerate(self.environments):
@@ -93,7 +93,7 @@ class Training:
             self.average.weights,
         )
         extras = {"monitor": self.monitor, "average": self.average, "evaluator": self.evaluator}
-        self.checkpointer = Checkpointer(folder, INTERVAL, extras, warn)
+        self.checkpointer = Checkpointer(folder, interval, extras, warn)
 
     def run(self, *callbacks, steps=NUM_STEPS):
         step = self.checkpointer.restore(self.agent, self.environments)
@@ -132,6 +132,11 @@ def assert_same_end(training, other):
     np.testing.assert_array_equal(first._read(slots), second._read(slots))
 
 
+def assert_same_agent(training, other):
+    for name in ("agent", "entries"):
+        assert_equal(training.result()[name], other.result()[name])
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     training = Training(tmp_path_factory.mktemp("undisturbed"))
@@ -141,10 +146,12 @@ def undisturbed(tmp_path_factory):
 
 def test_a_training_can_be_stopped_at_any_step_any_number_of_times(undisturbed, tmp_path):
     steps = sorted(random.Random(2).sample(range(1, NUM_STEPS), 9))
-    for before, step in itertools.pairwise([0, *steps]):
+    stopped_at = None
+    for step in steps:
         training = Training(tmp_path)
-        assert training.run(Stopper(step)) == (before + 1 if before else None)
-        assert training.agent.step == step + 1
+        assert training.run(Stopper(step)) == stopped_at
+        stopped_at = training.agent.step
+        assert step < stopped_at <= step + NUM_GAMES and stopped_at % NUM_GAMES == 0, "the end of the tick"
     training = Training(tmp_path)
     training.run()
     assert_same_end(training, undisturbed)
@@ -156,6 +163,27 @@ def test_a_training_can_be_killed_at_any_step_any_number_of_times(undisturbed, t
             Training(tmp_path).run(Killer(step))
     training = Training(tmp_path)
     assert training.run() >= NUM_STEPS - INTERVAL - NUM_STEPS % INTERVAL - INTERVAL
+    assert_same_end(training, undisturbed)
+
+
+def test_a_training_may_be_as_long_as_one_likes_and_be_prolonged(undisturbed, tmp_path):
+    """Its end cuts a tick; the actions that were chosen then are the ones that are taken later."""
+    for steps in (100, 101, 200):
+        training = Training(tmp_path)
+        training.run(steps=steps)
+        assert training.agent.step == steps
+    training = Training(tmp_path)
+    assert training.run() == 200
+    assert_same_agent(training, undisturbed)
+
+
+def test_a_checkpoint_that_is_due_in_the_middle_of_a_tick_is_written_at_its_end(undisturbed, tmp_path):
+    with pytest.raises(Killed):
+        Training(tmp_path, interval=50).run(Killer(2 * 50 + NUM_GAMES))
+    steps = sorted(int(path.stem.split("-")[1]) for path in tmp_path.glob("*.json"))
+    assert steps == [51, 102]
+    training = Training(tmp_path, interval=50)
+    assert training.run() == 102
     assert_same_end(training, undisturbed)
 
 

@@ -78,7 +78,7 @@ def test_only_the_learner_knows_tensorflow():
     ]
 
 
-@pytest.mark.parametrize("module", ["keras_h5.layers", "environments.atari", "models.policy_file"])
+@pytest.mark.parametrize("module", ["keras_h5.layers", "environments.atari", "processors.frames", "models.policy_file"])
 def test_what_a_reader_or_a_worker_imports_brings_no_keras(module):
     code = f"import sys, {module}; print(sorted(set(sys.modules) & {{'keras', 'tensorflow', 'jax', 'torch'}}))"
     run = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
