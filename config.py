@@ -186,52 +186,45 @@ class Config:
         return self.num_environments * (4 + self.n_step + 1)
 
 
+# What keras-rl's example and Mnih et al. 2015 have in common, where it is not the default.
+_AS_PUBLISHED: dict[str, Any] = {
+    "num_environments": 1,
+    "memory_size": 1_000_000,
+    "warmup_steps": 50_000,
+    "batch_size": 32,
+    "train_interval": 4,
+    "n_step": 1,
+    "num_quantiles": 1,
+    "log_rewards": False,
+    "life_loss_penalty": 0.0,
+    "average_window": 1,
+    "learning_rate": 2.5e-4,
+    "learning_rate_end": 1.0,
+    "epsilon_end": 0.1,
+    "precision": "float32",
+}
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "default": ("the best use of a laptop's hours known to us", {}),
     "keras-rl": (
-        "keras-rl's own examples/dqn_atari.py",
-        {
+        "the settings of keras-rl's own examples/dqn_atari.py, and its view of the game",
+        _AS_PUBLISHED
+        | {
             "steps": 1_750_000,
-            "num_environments": 1,
-            "memory_size": 1_000_000,
-            "warmup_steps": 50_000,
-            "batch_size": 32,
-            "train_interval": 4,
+            "keras_rl_views": 1.0,
             "target_update_steps": 10_000,
-            "n_step": 1,
-            "num_quantiles": 1,
-            "log_rewards": False,
-            "life_loss_penalty": 0.0,
-            "average_window": 1,
-            "learning_rate": 2.5e-4,
-            "learning_rate_end": 1.0,
             "adam_epsilon": 1e-7,
-            "epsilon_end": 0.1,
             "exploration_fraction": 1 / 1.75,
             "terminal_on_life_loss": False,
-            "precision": "float32",
         },
     ),
     "nature": (
         "the schedule of Mnih et al. 2015 (50M steps; Adam instead of RMSProp)",
-        {
+        _AS_PUBLISHED
+        | {
             "steps": 50_000_000,
-            "num_environments": 1,
-            "memory_size": 1_000_000,
-            "warmup_steps": 50_000,
-            "batch_size": 32,
-            "train_interval": 4,
+            "keras_rl_views": 0.0,
             "target_update_steps": 40_000,
-            "n_step": 1,
-            "num_quantiles": 1,
-            "log_rewards": False,
-            "life_loss_penalty": 0.0,
-            "average_window": 1,
-            "learning_rate": 2.5e-4,
-            "learning_rate_end": 1.0,
-            "epsilon_end": 0.1,
             "exploration_fraction": 0.02,
-            "precision": "float32",
         },
     ),
     "smoke": (

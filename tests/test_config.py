@@ -2,10 +2,13 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from config import PRESETS, Config, add_options, config_from, options_of
 from console import ArgumentParser, UsageError
+from environments.atari import AtariEnvironment
+from train import build_environments
 
 
 def parse(*words):
@@ -61,9 +64,29 @@ def test_the_keras_rl_preset_has_the_numbers_of_keras_rls_example():
         "terminal_on_life_loss": False,
         "log_rewards": False,
         "life_loss_penalty": 0.0,
+        "keras_rl_views": 1.0,
     }
     assert {name: getattr(config, name) for name in example} == example
     assert round(config.exploration_fraction * config.steps) == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("preset", "as_seen_by_keras_rl"),
+    [("keras-rl", [True]), ("nature", [False]), ("default", [False, False, False, True] * 8)],
+)
+def test_the_games_of_a_preset_look_as_its_source_sees_them(preset, as_seen_by_keras_rl):
+    """keras-rl's example: the last frame as it is, FIRE left to the agent. Else: the maximum of two, FIRE pressed."""
+    games = build_environments(parse("--preset", preset, "--seed", "1"))
+    assert len(games) == len(as_seen_by_keras_rl)
+    for index, (game, is_raw) in enumerate(zip(games, as_seen_by_keras_rl, strict=True)):
+        twin = AtariEnvironment(game="breakout", max_of_two=not is_raw, press_fire=not is_raw)
+        other = AtariEnvironment(game="breakout", max_of_two=is_raw, press_fire=not is_raw)
+        for environment in (twin, other):
+            environment.reset(seed=1_000 + index)
+        assert game.get_state()["frames"] == twin.get_state()["frames"], "FIRE, or nobody's"
+        screens = [[e.step(action)[0] for action in [1, *[2, 3] * 10]] for e in (game, twin, other)]
+        np.testing.assert_array_equal(screens[0], screens[1])
+        assert not np.array_equal(screens[0], screens[2]), "what it is to tell apart differs"
 
 
 def test_a_short_training_shortens_its_warm_up():

@@ -1,9 +1,10 @@
-"""The README's claims that a machine can check."""
+"""The claims of the README and of the pages in docs/ that a machine can check."""
 
 import argparse
 import dataclasses
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,21 @@ from config import PRESETS, Config, add_options, flag
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
-TABLE = README.split("### Where the default differs from Mnih et al. 2015")[1].split("\n## ")[0]
+TRAINING = (REPOSITORY / "docs/training.md").read_text()
+TRACKED = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True).stdout.splitlines()
+# The journal of the experiments has commands of their day, with options that are gone.
+PAGES = [name for name in TRACKED if name.endswith(".md") and not name.startswith("docs/experiments")]
+TEXTS = {name: (REPOSITORY / name).read_text() for name in PAGES if name != "CHANGELOG.md"}
+TABLE = TRAINING.split("## Where the default differs from Mnih et al. 2015")[1]
 WORDS = {"yes": True, "no": False}
 ROWS = {
     name.replace("-", "_"): tuple(WORDS[x] if x in WORDS else float(x.replace(",", "")) for x in values)
     for name, *values in re.findall(r"^\| `--([\w-]+)` \| ([\d,.]+|yes|no) \| ([\d,.]+|yes|no) \|", TABLE, re.MULTILINE)
 }
 NATURE = dataclasses.replace(Config(), **PRESETS["nature"][1])
+RUN = re.compile(r"python ((?:train|play|evaluate)\.py[^`\n]*)")
+COMMANDS = {line for text in TEXTS.values() for line in RUN.findall(text) if "--help" not in line}
+NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 
 
 def test_the_table_of_deviations_has_the_defaults_of_the_code():
@@ -41,26 +50,61 @@ def test_no_deviation_is_missing_from_the_table():
 
 
 def test_the_options_that_a_resumed_training_may_change_are_listed():
-    listed = README.split("may be changed when a training is resumed: ")[1].split("`config.json`")[0]
+    listed = TRAINING.split("may be changed when a training is resumed: ")[1].split("`config.json`")[0]
     changeable = {flag(field) for field in dataclasses.fields(Config) if field.metadata["changeable"]}
     assert set(re.findall(r"`(--[a-z-]+)`", listed)) == changeable
 
 
-@pytest.mark.parametrize(
-    "line", sorted(set(re.findall(r"^python (?:train|play|evaluate)\.py.*$", README, re.MULTILINE)))
-)
-def test_every_command_in_the_readme_is_understood(line, monkeypatch):
-    script, *words = shlex.split(line, comments=True)[1:]
+def test_every_preset_is_explained():
+    assert set(re.findall(r"^\| `([\w-]+)` \|", TRAINING.split("## Presets")[1].split("\n## ")[0], re.M)) == set(
+        PRESETS
+    )
+
+
+@pytest.mark.parametrize("line", sorted(COMMANDS))
+def test_every_command_on_the_pages_is_understood(line, monkeypatch, tmp_path):
+    script, *words = shlex.split(line.split(";")[0], comments=True)
     monkeypatch.setattr("sys.argv", [script, *words])
+    monkeypatch.chdir(tmp_path)  # some look whether they can write where they are told to
     arguments = {"train.py": train, "play.py": play, "evaluate.py": evaluate}[script]._parse_arguments()
     assert isinstance(arguments, argparse.Namespace)
 
 
-def test_every_option_that_the_readme_names_exists():
+def test_there_are_commands_on_the_pages():
+    assert len(COMMANDS) > 20
+
+
+def test_every_option_that_the_pages_name_exists():
     parser = argparse.ArgumentParser()
     add_options(parser)
-    options = set(re.findall(r"--[a-z-]+", parser.format_help() + (REPOSITORY / "train.py").read_text()))
-    for script in ("play.py", "evaluate.py"):
+    options = set(re.findall(r"--[a-z-]+", parser.format_help()))
+    for script in [name for name in TRACKED if name.endswith(".py") and not name.startswith("tests/")]:
         options |= set(re.findall(r'"(--[a-z-]+)"', (REPOSITORY / script).read_text()))
-    named = set(re.findall(r"`[^`]*?(--[a-z][a-z-]+)", README))
-    assert named - options == {"--logdir", "--no-deps", "--oldest"}  # of TensorBoard, pip and check.py
+    named = {option for text in TEXTS.values() for option in re.findall(r"`[^`\n]*?(--[a-z][a-z-]+)", text)}
+    assert named - options == {"--logdir"}  # of TensorBoard
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_link_leads_to_a_file(name):
+    for link in re.findall(r"\]\(([^)#]+)\)", (REPOSITORY / name).read_text()):
+        if "://" not in link:
+            assert ((REPOSITORY / name).parent / link).exists(), link
+
+
+def test_a_frames_way_goes_through_the_files_that_the_readme_lists():
+    section = README.split("## How it works")[1].split("\n## ")[0]
+    stations = re.findall(r"^(\w+/\w+\.py) +(\w+) ", section, re.MULTILINE)
+    assert f"A frame goes through {NUMBERS[len(stations)]} files" in section
+    for file, name in stations:
+        assert re.search(rf"^(def |class |import .* as |import ){name}\b", (REPOSITORY / file).read_text(), re.M), file
+
+
+def test_the_readme_is_short_and_so_are_its_sentences():
+    prose = re.sub(r"^```.*?^```$", "", README, flags=re.DOTALL | re.MULTILINE)
+    prose = re.sub(r"\]\([^)]*\)", "]", prose)
+    assert len(re.findall(r"\S*\w\S*", prose)) <= 1500
+    paragraphs = [re.sub(r"^([|#!].*|- )", "", block, flags=re.MULTILINE) for block in re.split(r"\n\s*\n", prose)]
+    sentences = [s for p in paragraphs for s in re.split(r"(?<=[.!?:])\s+(?=[A-Z`\[*])", p.strip()) if s]
+    lengths = [len(sentence.split()) for sentence in sentences]
+    assert sum(lengths) / len(lengths) <= 15
+    assert sum(length > 30 for length in lengths) <= 0.05 * len(lengths)

@@ -1,0 +1,88 @@
+"""The examples as people run them, only shorter."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import nbformat
+import numpy as np
+import pytest
+from nbclient import NotebookClient
+
+from config import PRESETS, Config
+
+REPOSITORY = Path(__file__).parents[1]
+EXAMPLE = REPOSITORY / "examples/dqn_atari.py"
+SHORT_TRAINING = "--preset smoke --steps 1200 --num-environments 2 --train-interval 16"
+
+
+def run(folder, *words):
+    return subprocess.run(
+        [sys.executable, str(EXAMPLE), *map(str, words)], cwd=folder, capture_output=True, text=True, timeout=250
+    )
+
+
+@pytest.mark.slow
+def test_keras_rls_example_trains_saves_and_plays_on(tmp_path):
+    process = run(tmp_path, "--steps", 400, "--episodes", 1)
+    assert process.returncode == 0, process.stderr
+    assert "Testing for 1 episodes" in process.stdout
+    log = json.loads((tmp_path / "dqn_ALE-Breakout-v5_log.json").read_text())
+    assert log["episode"] == sorted(log["episode"])
+    assert np.isfinite(log["loss"]).any(), "it has learned"
+    weights = tmp_path / "dqn_ALE-Breakout-v5_weights.h5f"
+    assert weights.stat().st_size > 6_000_000
+    played = run(tmp_path, "--mode", "test", "--episodes", 1, "--weights", weights)
+    assert played.returncode == 0, played.stderr
+    assert "Episode 1: reward:" in played.stdout
+
+
+def test_keras_rls_example_has_the_numbers_of_the_preset_of_its_name():
+    preset = Config(**PRESETS["keras-rl"][1])
+    source = EXAMPLE.read_text()
+    for number in (
+        f"limit={preset.memory_size:_}",
+        f"min({preset.warmup_steps:_}, args.steps // 5)",
+        f"target_model_update={preset.target_update_steps:_}",
+        f"train_interval={preset.train_interval}",
+        f"learning_rate={preset.learning_rate}",
+        f"value_min={preset.epsilon_end}",
+        f"nb_steps={preset.exploration_steps:_}",
+        f"default={preset.steps:_}",
+    ):
+        assert number in source, number
+
+
+def test_keras_rls_example_builds_the_network_of_policy_h5():
+    """Its layers, read from the file, have the weights that policy.h5 has."""
+    calls = [node for node in ast.walk(ast.parse(EXAMPLE.read_text())) if isinstance(node, ast.Call)]
+    added = [call.args[0] for call in calls if ast.unparse(call.func) == "model.add"]
+    names = [ast.unparse(layer.func).removeprefix("keras.") for layer in added]
+    scope = {"WINDOW_LENGTH": 4, "INPUT_SHAPE": (84, 84), "nb_actions": 4, "keras": keras, **vars(keras.layers)}
+    scope["Convolution2D"] = keras.layers.Conv2D
+    model = keras.Sequential([eval(ast.unparse(layer), scope) for layer in added])
+    shipped = keras.models.load_model(REPOSITORY / "policy.h5", compile=False)
+    assert [w.shape for w in model.weights] == [w.shape for w in shipped.weights]
+    assert names.count("Activation") == 5
+
+
+@pytest.mark.slow
+def test_the_notebook_plays_trains_and_shows_the_curve(tmp_path):
+    notebook = nbformat.read(REPOSITORY / "examples/breakout.ipynb", as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert "play.py --policy ../policy.h5" in cells[0].source
+    for cell in cells:
+        assert not cell.outputs, "it is stored without outputs"
+        cell.source = cell.source.replace("../", f"{REPOSITORY.as_posix()}/").replace(
+            "--max-steps 1000", "--max-steps 40"
+        )
+        cell.source = cell.source.replace("--minutes 10", SHORT_TRAINING)
+    NotebookClient(notebook, timeout=250, resources={"metadata": {"path": tmp_path}}).execute()
+    played, _, curve, played_again = ([output.get("data", {}) for output in cell.outputs] for cell in cells)
+    for outputs in (played, played_again):
+        assert any("image/gif" in data or "<img" in data.get("text/html", "") for data in outputs)
+    assert any("image/png" in data for data in curve)
+    assert (tmp_path / "trained.h5").exists()
