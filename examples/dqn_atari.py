@@ -64,7 +64,7 @@ env = gym.make(args.env_name, frameskip=4, repeat_action_probability=0.0)
 np.random.seed(123)
 keras.utils.set_random_seed(123)  # new: the weights do not come from NumPy any more
 env.reset(seed=123)  # was: env.seed(123)
-nb_actions = int(env.action_space.n)  # was: without int, which Keras 3 asks for
+nb_actions = int(env.action_space.n)  # type: ignore[attr-defined]  # was: without int, which Keras 3 asks for
 
 # The network of Mnih et al. (2015).
 model = Sequential()

@@ -60,13 +60,11 @@ def test_keras_rls_example_builds_the_network_of_policy_h5():
     """Its layers, read from the file, have the weights that policy.h5 has."""
     calls = [node for node in ast.walk(ast.parse(EXAMPLE.read_text())) if isinstance(node, ast.Call)]
     added = [call.args[0] for call in calls if ast.unparse(call.func) == "model.add"]
-    names = [ast.unparse(layer.func).removeprefix("keras.") for layer in added]
     scope = {"WINDOW_LENGTH": 4, "INPUT_SHAPE": (84, 84), "nb_actions": 4, "keras": keras, **vars(keras.layers)}
     scope["Convolution2D"] = keras.layers.Conv2D
     model = keras.Sequential([eval(ast.unparse(layer), scope) for layer in added])
     shipped = keras.models.load_model(REPOSITORY / "policy.h5", compile=False)
     assert [w.shape for w in model.weights] == [w.shape for w in shipped.weights]
-    assert names.count("Activation") == 5
 
 
 @pytest.mark.slow
