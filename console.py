@@ -2,11 +2,18 @@
 
 import argparse
 import contextlib
+import difflib
+import importlib.metadata
 import math
 import os
+import platform
+import re
+import shlex
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 DONE, SCORE_NOT_REACHED, BAD_INPUT, STOPPED = 0, 1, 2, 130  # exit statuses
@@ -17,13 +24,42 @@ class UsageError(ValueError):
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """argparse's parser, with a mistake in one sentence instead of five lines of usage."""
+    """argparse's parser, with a mistake in one sentence instead of five lines of usage, and `--version`."""
 
     def __init__(self, description: str) -> None:
         super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+        self.add_argument("--version", action=_Version, nargs=0, help="show it, and those of the libraries, and exit")
+
+    def parse_args(self, args=None, namespace=None):
+        """As argparse's, but an option that does not exist is answered with the one that looks like it."""
+        arguments, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            word = next((word for word in unknown if word.startswith("-")), unknown[0]).split("=")[0]
+            near = difflib.get_close_matches(word, self._option_string_actions, n=1)
+            self.error(f"there is no option {word!r}" + (f"; did you mean {near[0]}?" if near else ""))
+        return arguments
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see --help).")
+        raise UsageError(f"{message} (see --help)" + "." * (not message.endswith("?")))
+
+
+class _Version(argparse.Action):
+    """What a bug report should say: this project's version, and those of what it runs on."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        project = (Path(__file__).parent / "pyproject.toml").read_text()
+        found = re.search(r'^version = "(.+)"$', project, re.MULTILINE)
+        versions = [f"Python {platform.python_version()}"]
+        for name in ("keras", "tensorflow", "jax", "torch", "keras-rl2", "ale-py", "gymnasium", "numpy", "pillow"):
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                versions.append(f"{name} {importlib.metadata.version(name)}")
+        parser.exit(DONE, f"{parser.prog} {found[1] if found else '?'} ({', '.join(versions)})\n")
+
+
+def command(*words: object) -> str:
+    """What a person types to run a script of this folder, quoted where a shell needs it."""
+    join = subprocess.list2cmdline if os.name == "nt" else shlex.join
+    return join(["python", *map(str, words)])
 
 
 def number(kind: type, low: float = -math.inf, high: float = math.inf) -> Callable[[str], Any]:
@@ -45,6 +81,11 @@ def number(kind: type, low: float = -math.inf, high: float = math.inf) -> Callab
         return kind(value)
 
     return parse
+
+
+def counted(number: float, noun: str) -> str:
+    """A number of things in words: "1 game", "1,200 games"."""
+    return f"{number:,.10g} {noun}{'' if number == 1 else 's'}"
 
 
 def run(main: Callable[[], int], *mistakes: type[ValueError]) -> None:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import filelock
@@ -83,7 +84,10 @@ class Training:
             terminal_on_life_loss=True,
         )
         self.agent.compile(keras.optimizers.Adam(1e-2))
-        self.monitor = TrainingMonitor(25)
+        self.reports: list[tuple] = []  # times aside
+        self.monitor = TrainingMonitor(
+            25, [lambda s: self.reports.append(astuple(replace(s, seconds=0.0, steps_per_second=0.0)))]
+        )
         self.average = PolicyAverage(15, 4)
         # A score that depends on nothing but the weights and the number of the evaluation.
         self.evaluator = Evaluator(
@@ -155,6 +159,28 @@ def test_a_training_can_be_stopped_at_any_step_any_number_of_times(undisturbed, 
     training = Training(tmp_path)
     training.run()
     assert_same_end(training, undisturbed)
+
+
+@pytest.mark.parametrize("number", [1, 5, 6], ids=["the first", "with a report due", "at the last step"])
+def test_a_training_stopped_in_an_evaluation_plays_it_again_when_it_goes_on(undisturbed, tmp_path, number):
+    training = Training(tmp_path)
+    play = training.evaluator.play
+
+    def stopped(weights, evaluation):
+        if evaluation < number:
+            return play(weights, evaluation)
+        training.agent.stop_training = True
+        return None
+
+    training.evaluator.play = stopped
+    training.run()
+    assert training.agent.step == 70 * number
+    assert training.evaluator.number == number - 1
+    again = Training(tmp_path)
+    assert again.run() == 70 * number
+    assert_same_end(again, undisturbed)
+    np.testing.assert_array_equal(again.reports, undisturbed.reports[-len(again.reports) :])
+    assert again.reports[0][0] == {1: 75, 5: 350, 6: 420}[number]
 
 
 def test_a_training_can_be_killed_at_any_step_any_number_of_times(undisturbed, tmp_path):
@@ -347,6 +373,7 @@ def train_patched(folder, patch, *words):
 class TestResumingTrainPy:
     def test_killed_and_resumed_it_writes_the_same_policy(self, tmp_path):
         words = ["--preset", "smoke", "--steps", "1400", "--num-environments", "2", "--batch-size", "8", "--run", "a"]
+        words += ["--out", "policy.h5"]
         whole, killed = tmp_path / "whole", tmp_path / "killed"
         whole.mkdir(), killed.mkdir()
         assert train(whole, *words).returncode == 0
@@ -363,7 +390,7 @@ class TestResumingTrainPy:
         (killed / "runs/a/config.json").write_text(json.dumps({**kept, "mixed_views": True}))  # as before the share
         resumed = train(killed, "--resume")
         assert resumed.returncode == 0, resumed.stderr
-        assert "Done: 1,400 steps, 500 of them" in resumed.stdout
+        assert "Done: 1,400 agent steps, 500 of them" in resumed.stdout
         assert (whole / "policy.h5").read_bytes() == (killed / "policy.h5").read_bytes()
         timeless = [
             [[*row.split(",")[:1], *row.split(",")[3:]] for row in (f / "runs/a/metrics.csv").read_text().splitlines()]
@@ -375,7 +402,7 @@ class TestResumingTrainPy:
         assert done.returncode == 2 and "has done its 1,400 steps" in done.stderr
         changed = ["--keras-rl-views", "0.5", "--learning-rate", "1e-5"]
         longer = train(killed, "--resume", "runs/a", "--steps", "1600", *changed)
-        assert longer.returncode == 0 and "Done: 1,600 steps, 200 of them" in longer.stdout
+        assert longer.returncode == 0 and "Done: 1,600 agent steps, 200 of them" in longer.stdout
         facts = load_policy(killed / "policy.h5").facts
         assert facts["config"]["learning_rate"] == 1e-5
         assert facts["changes"] == [{"keras_rl_views": 0.5, "learning_rate": 1e-5, "step": 1400}]
@@ -386,6 +413,7 @@ class TestResumingTrainPy:
 
     def test_killed_before_the_last_policy_is_written_it_writes_it_when_resumed(self, tmp_path):
         words = ["--preset", "smoke", "--steps", "700", "--num-environments", "2", "--batch-size", "8", "--run", "a"]
+        words += ["--out", "policy.h5"]
         die = "os.kill(os.getpid(), signal.SIGKILL)"
         assert train_patched(tmp_path, f"train.build_environments = lambda config: {die}", *words).returncode == -9
         # Nothing was lost yet, so the same command begins again.
@@ -394,7 +422,7 @@ class TestResumingTrainPy:
         (tmp_path / ".policy.h5.0.tmp").write_bytes(b"left by a process that was killed")
         os.utime(tmp_path / ".policy.h5.0.tmp", (0, 0))
         resumed = train(tmp_path, "--resume")
-        assert resumed.returncode == 0 and "Done: 700 steps, 0 of them" in resumed.stdout, resumed.stderr
+        assert resumed.returncode == 0 and "Done: 700 agent steps, 0 of them" in resumed.stdout, resumed.stderr
         assert load_policy(tmp_path / "policy.h5").facts["steps"] == 700
         assert sorted(path.name for path in tmp_path.iterdir()) == ["policy.h5", "runs"]
 

@@ -21,7 +21,8 @@ from models.policy_file import load_policy
 from train import build_environments
 
 REPOSITORY = Path(__file__).parents[1]
-TINY = ["--preset", "smoke", "--steps", "1200", "--num-environments", "2", "--train-interval", "16"]
+SHORT = ["--preset", "smoke", "--steps", "1200", "--num-environments", "2", "--train-interval", "16"]
+TINY = [*SHORT, "--out", "policy.h5"]
 
 
 def command(*words):
@@ -44,11 +45,22 @@ class TestATraining:
         _, process = finished
         assert process.returncode == 0, process.stderr
         assert process.stderr == ""
-        assert "Done: 1,200 steps" in process.stdout
-        assert "The policy is in policy.h5. Watch it play: python play.py" in process.stdout
-        assert "runs/first/metrics.csv" in process.stdout
-        assert "Step 600: mean" in process.stdout
-        assert "It is the newest of 2 evaluations within two standard errors of the highest. Step" in process.stdout
+        assert "Done: 1,200 agent steps in" in process.stdout
+        for line in (
+            r"Evaluation 1 of 2, step 600: [\d.]+ points on average over 4 games \(standard error .*\); the best .*",
+            r"policy.h5 is the policy of step (600|1,200): .* points on average over 4 games .*",
+            r"Watch it play: +python play.py",
+            r"Look at the curve: +runs/first/learning_curve.png \(its numbers: metrics.csv\)",
+        ):
+            assert re.search(f"^{line}$", process.stdout, re.MULTILINE), line
+
+    def test_a_smoke_test_leaves_the_policy_that_is_there_alone(self, tmp_path):
+        (tmp_path / "policy.h5").write_bytes(b"precious")
+        process = run(tmp_path, *SHORT)
+        assert process.returncode == 0, process.stderr
+        assert (tmp_path / "policy.h5").read_bytes() == b"precious"
+        assert re.search(r"^Watch it play: +python play.py --policy smoke.h5$", process.stdout, re.MULTILINE)
+        assert load_policy(tmp_path / "smoke.h5").facts["steps_of_training"] == 1200
 
     def test_the_policy_carries_its_facts(self, finished):
         policy = load_policy(finished[0] / "policy.h5", nb_actions=4)
@@ -103,7 +115,9 @@ class TestATraining:
         folder, _ = finished
         (folder / "other.h5").write_bytes((folder / "policy.h5").read_bytes())
         process = run(folder, *TINY, "--run", "third", "--seed", "4", "--out", "other.h5")
-        assert "is kept as" in process.stdout
+        assert "is kept as other.previous-first.h5" in process.stdout
+        last_line = process.stdout.splitlines()[-1]
+        assert last_line == "Watch the other:    python play.py --policy other.previous-first.h5"
         kept = list(folder.glob("other.previous*.h5"))
         assert len(kept) == 1
         assert load_policy(kept[0]).facts["run"] == "first"
@@ -129,7 +143,12 @@ def test_a_signal_saves_and_ends_with_status_130(number, tmp_path):
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert err == ""
-    assert "Stopped after" in out
+    assert "Stopping: the training is saved as it is now." in out
+    assert re.search(r"^Stopped: [\d,]+ of 1,000,000 agent steps in", out, re.MULTILINE)
+    assert re.search(
+        r"^policy.h5 is the policy as it is now, at step [\d,]+; it has not been evaluated\.", out, re.MULTILINE
+    )
+    assert re.search(r"^Go on with it: +python train.py --resume runs/long$", out, re.MULTILINE)
     facts = load_policy(tmp_path / "policy.h5").facts
     assert facts["steps"] == facts["steps_of_training"] >= 1000
     assert "evaluation_score" not in facts
@@ -145,7 +164,7 @@ def test_in_a_notebook_it_prints_lines_and_leaves_the_signals_to_it(tmp_path):
     before, shown, after = (cell.outputs for cell in notebook.cells)
     lines = "".join(output.data["text/plain"] for output in shown)
     assert re.search(r"^1,200/1,200 100\.0%  score .* left 0 s$", lines, re.MULTILINE)
-    assert "The policy is in policy.h5." in lines
+    assert "policy.h5 is the policy of step" in lines
     assert after[0].text == before[0].text
 
 

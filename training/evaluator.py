@@ -39,14 +39,16 @@ class Evaluation:
 class Evaluator(rl.callbacks.Callback):
     """Plays games with the policy as it is, every `interval` agent steps and when `fit` is done; keeps the best one.
 
+    Where the training is stopped meanwhile, the games are broken off. They are played again when it goes on.
+
     The best is the newest that is not clearly below the highest. A few games tell apart what differs much, such as a
     policy and what is left of it once a training has become unstable. Else the highest of several is the luckiest,
     and the newest has learned longest.
 
     Args:
         play: Called with weights as `DQNAgent.plain_weights` gives them, and the number of the evaluation, from 1 on,
-            as a seed; returns raw scores of full games. It must leave the training and its random generators alone:
-            then the training goes on, bit for bit, as it would have without.
+            as a seed; returns raw scores of full games, or None if they were broken off. It must leave the training
+            and its random generators alone: then the training goes on, bit for bit, as it would have without.
         interval: Agent steps from one evaluation to the next.
         listeners: Called with each `Evaluation`, once `best` is up to date.
         weights: The policy to be judged. Default: `DQNAgent.plain_weights`, the network as it is.
@@ -54,7 +56,7 @@ class Evaluator(rl.callbacks.Callback):
 
     def __init__(
         self,
-        play: Callable[[list[np.ndarray], int], list[float]],
+        play: Callable[[list[np.ndarray], int], list[float] | None],
         interval: int,
         listeners: Sequence[Callable[[Evaluation], None]] = (),
         weights: Callable[[], list[np.ndarray]] | None = None,
@@ -70,13 +72,19 @@ class Evaluator(rl.callbacks.Callback):
         self.best: Evaluation | None = None
         self.best_weights: list[np.ndarray] = []
 
+    def has_evaluated(self, step: int) -> bool:
+        """Whether there is an evaluation of the policy after so many agent steps."""
+        return self.last is not None and self.last.step >= step
+
+    def on_step_begin(self, step: int, logs=None) -> None:
+        self._evaluate_if_due(self.model.step)  # one that was broken off, when the training goes on
+
     def on_step_end(self, step: int, logs=None) -> None:
-        if (self.model.step + 1) % self.interval == 0:
-            self._evaluate(self.model.step + 1)
+        self._evaluate_if_due(self.model.step + 1)
 
     def on_train_end(self, logs=None) -> None:
         was_stopped = self.model.stop_training or (logs or {}).get("did_abort")
-        if not was_stopped and (self.last is None or self.last.step < self.model.step):
+        if not was_stopped and not self.has_evaluated(self.model.step):
             self._evaluate(self.model.step)
 
     def get_state(self) -> dict[str, Any]:
@@ -94,10 +102,17 @@ class Evaluator(rl.callbacks.Callback):
         )
         self.best_weights = state["best_weights"]
 
+    def _evaluate_if_due(self, step: int) -> None:
+        if step and step % self.interval == 0 and not self.has_evaluated(step):
+            self._evaluate(step)
+
     def _evaluate(self, step: int) -> None:
         weights = (self.weights or self.model.plain_weights)()
+        scores = self.play(weights, self.number + 1)
+        if scores is None:
+            return
         self.number += 1
-        self.last = Evaluation(step, self.play(weights, self.number))
+        self.last = Evaluation(step, scores)
         if self.highest is None or self.last.certain_mean >= self.highest.certain_mean:
             self.highest = self.last
         if not self.last.is_clearly_below(self.highest):

@@ -51,7 +51,8 @@ def new_run(arguments: argparse.Namespace) -> Run:
     name = arguments.run or f"{config.game}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     if Path(name).name != name:
         raise console.UsageError(f"--run is {name!r}; give a plain name, it becomes a folder in runs/.")
-    run = Run(Path("runs", name), config, arguments.out or Path("policy.h5"), config.steps)
+    out = arguments.out or Path("smoke.h5" if arguments.preset == "smoke" else "policy.h5")
+    run = Run(Path("runs", name), config, out, config.steps)
     check_writable(run.out)
     if config.start_from:
         load_policy(config.start_from, nb_actions=int(AtariEnvironment(game=config.game).action_space.n))
@@ -134,8 +135,13 @@ def sole_owner(folder: Path, new: bool) -> Iterator[None]:
 
 def opening_words(run: Run, arguments: argparse.Namespace, bytes_needed: int) -> str:
     """What is trained, for how long, into which files, and in how much memory."""
-    length = f"{run.steps:,} agent steps" if arguments.minutes is None else f"{arguments.minutes:g} minutes"
+    length = (
+        console.counted(run.steps, "agent step")
+        if arguments.minutes is None
+        else console.counted(arguments.minutes, "minute")
+    )
     return (
-        f"{'Going on with' if arguments.resume else 'Training'} {run.config.game} for {length} into {run.out}, "
-        f"numbers into {run.folder}. It will need up to {bytes_needed / 1e9:.1f} GB of memory."
+        f"{'Going on with' if arguments.resume else 'Training'} {run.config.game}: {length}, up to "
+        f"{bytes_needed / 1e9:.1f} GB of memory.\n"
+        f"The policy will be in {run.out}, everything else in {run.folder}."
     )

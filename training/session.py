@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import importlib.metadata
+import math
 import signal
 import tempfile
 import time
@@ -18,6 +19,7 @@ from environments.atari import AtariEnvironment
 from evaluation.protocol import Protocol, score_games
 from evaluation.reference_scores import REFERENCES
 from keras_h5 import files
+from keras_rl import rl
 from keras_rl.agent import DQNAgent
 from keras_rl.checkpoint import Checkpointer, CheckpointError
 from models.policy_file import PolicyFileError, TrainedPolicy, load_policy, save_policy
@@ -43,6 +45,7 @@ class Training:
         self.run, self.dqn, self.environments, self.screen, config = run, dqn, environments, screen, run.config
         self.protocol = Protocol(config.game, config.evaluation_games, sticky=config.sticky)
         self.games: list[dict[str, Any]] = []  # of the last evaluation
+        self.aside: Path | None = None  # where the policy of another run is that was in the way
         self.monitor = TrainingMonitor(REPORT_INTERVAL_STEPS)
         self.average = PolicyAverage(config.average_interval, config.average_window)
         self.evaluator = Evaluator(
@@ -68,6 +71,7 @@ class Training:
     def fit(self) -> int:
         """Trains to the end or until it is stopped, and saves. Returns the exit status."""
         callbacks = [
+            StopNotice(self._print),
             self.checkpointer,
             self.average,
             *([self.evaluator] if self.run.config.evaluations else []),
@@ -75,7 +79,7 @@ class Training:
             PolicySaver(self._save, SAVE_INTERVAL_STEPS, self._warn),
         ]
         started = time.monotonic()
-        with _stopped_by_signals(self.dqn):
+        with _stopped_by_signals(self.dqn, self.screen):
             with self.display:
                 self.dqn.fit(self.environments, nb_steps=self.run.steps, callbacks=callbacks, verbose=0)
             return self._finish(time.monotonic() - started)
@@ -87,7 +91,7 @@ class Training:
             start = self.checkpointer.restore(self.dqn, self.environments) or 0
         except CheckpointError as error:
             raise console.UsageError(f"{run.folder} cannot be resumed: {error}.") from error
-        if start >= run.steps and _is_saved(run, start):
+        if start >= run.steps and self._is_saved(start):
             raise console.UsageError(f"{run.folder} has done its {start:,} steps; give a larger number with --steps.")
         files.remove_leftovers(run.out, older_than=600)  # another run may be writing there
         for name in ("config.json", "metrics.csv"):
@@ -96,16 +100,22 @@ class Training:
             self.dqn.set_plain_weights(load_policy(run.config.start_from, nb_actions=self.dqn.nb_actions).weights)
         return start
 
-    def _play(self, weights: list[np.ndarray], number: int) -> list[float]:
+    def _play(self, weights: list[np.ndarray], number: int) -> list[float] | None:
+        """Plays the games of an evaluation; None if the training was stopped meanwhile."""
         self.games.clear()
         protocol = dataclasses.replace(self.protocol, seed=number)
-        return score_games(TrainedPolicy(tuple(weights), {}), protocol, games=self.games)
+        scores = score_games(TrainedPolicy(tuple(weights), {}), protocol, [BreakOff(self.dqn)], self.games)
+        return None if self.dqn.stop_training else scores
 
     def _on_evaluation(self, evaluation: Evaluation) -> None:
-        is_best = evaluation is self.evaluator.best
-        is_highest = evaluation is self.evaluator.highest
-        rank = ", the best so far" if is_highest else ", within two standard errors of the best" if is_best else ""
-        self._print(f"{_in_words(evaluation)}{rank}.")
+        is_best, highest = evaluation is self.evaluator.best, self.evaluator.highest
+        if highest is None or evaluation is highest:
+            rank = "the best so far"
+        else:
+            rank = "within chance of the best so far" if is_best else "clearly below the best so far"
+            rank += f", {highest.mean:,.1f} at step {highest.step:,}"
+        number = f"Evaluation {self.evaluator.number} of {self._num_evaluations}"
+        self._print(f"{number}, step {evaluation.step:,}: {_in_words(evaluation)}; {rank}.")
         try:
             if is_best:
                 self._save(evaluation.step, self.run.folder / "best.h5", evaluation)
@@ -138,8 +148,8 @@ class Training:
             facts |= {"evaluation_score": evaluation.mean, "evaluation_protocol": f"mean raw score, {self.protocol}"}
         aside = save_policy(path, self.evaluator.best_weights if evaluation else self.average.weights(), facts)
         if aside:
-            kept = path.with_name(aside.name)
-            self._print(f"The policy that was in {path} is of another run; it is kept as {kept}.")
+            self.aside = path.with_name(aside.name)
+            self._print(f"The policy that was in {path} is of another run; it is kept as {self.aside}.")
 
     def _draw(self) -> None:
         game, folder = self.run.config.game, self.run.folder
@@ -147,38 +157,67 @@ class Training:
         draw_learning_curve(folder / "metrics.csv", folder / "learning_curve.png", game, human)
 
     def _finish(self, seconds: float) -> int:
-        """Says what was done, saves the policy, says which one it is. Returns the exit status."""
-        run, done = self.run, self.dqn.step - self.start
-        stopped = self.dqn.step < run.steps
-        self._print(
-            f"{'Stopped after' if stopped else 'Done:'} {self.dqn.step:,} steps, {done:,} of them in the last "
-            f"{duration(seconds)}, {done / seconds:,.0f} steps/s. "
-            f"The numbers are in {run.folder / 'metrics.csv'}, drawn in {run.folder / 'learning_curve.png'}."
-        )
+        """Saves the policy, then says what was done, which policy was kept and what can be done with it."""
+        run, evaluator, done = self.run, self.evaluator, self.dqn.step - self.start
+        finished = self.dqn.step >= run.steps and (evaluator.has_evaluated(run.steps) or not run.config.evaluations)
+        best = evaluator.best if finished else None
+        places = [run.out, run.folder / "policy.h5", Path(tempfile.gettempdir(), "policy.h5")]
+        saved = _save_at_first_place(lambda path: self._save(self.dqn.step, path, best), places, self._warn)
         try:
             self._draw()
         except OSError as error:
             self._warn(error)
-        if stopped:
-            self._print(f"Go on with it: python train.py --resume {run.folder}")
-        best = None if stopped else self.evaluator.best
-        places = [run.out, run.folder / "policy.h5", Path(tempfile.gettempdir(), "policy.h5")]
-        saved = _save_at_first_place(lambda path: self._save(self.dqn.step, path, best), places, self._warn)
-        option = "" if saved == Path("policy.h5") else f" --policy {saved}"
-        self._print(f"The policy is in {saved}. Watch it play: python play.py{option}")
-        if self.evaluator.best:
-            self._print(self._which_policy(self.evaluator.best, is_best=best is not None))
-        return console.STOPPED if stopped else console.DONE
+        steps = f"{self.dqn.step:,}" if finished else f"{self.dqn.step:,} of {run.steps:,}"
+        these = f", {done:,} of them" if self.start else ""
+        self._print(
+            f"{'Done' if finished else 'Stopped'}: {steps} agent steps{these} in {duration(seconds)}, "
+            f"{done / seconds:,.0f} a second."
+        )
+        self._print(f"{saved} is {self._which_policy(best)}")
+        play = console.command("play.py", *([] if saved == Path("policy.h5") else ["--policy", saved]))
+        self._print(f"Watch it play:      {play}")
+        self._print(f"Look at the curve:  {run.folder / 'learning_curve.png'} (its numbers: metrics.csv)")
+        if not finished:
+            self._print(f"Go on with it:      {console.command('train.py', '--resume', run.folder)}")
+        if self.aside:
+            self._print(f"Watch the other:    {console.command('play.py', '--policy', self.aside)}")
+        return console.DONE if finished else console.STOPPED
 
-    def _which_policy(self, best: Evaluation, is_best: bool) -> str:
-        """Which of the evaluated policies policy.h5 is, and why."""
-        if not is_best:
-            where = self.run.folder / "best.h5"
-            return f"It is the newest one, not evaluated; the best so far is in {where}. {_in_words(best)}."
-        rule = f"the newest of {self.evaluator.number} evaluations within two standard errors of the highest"
-        ranks = {"highest by mean less standard error": self.evaluator.highest, "last": self.evaluator.last}
-        others = [f" The {rank}: {_in_words(other)}." for rank, other in ranks.items() if other and other != best]
-        return f"It is {rule}. {_in_words(best)}.{''.join(others)}"
+    def _which_policy(self, best: Evaluation | None) -> str:
+        """Which policy has been saved, and why: the best of those evaluated, or the one of now."""
+        highest, last = self.evaluator.highest, self.evaluator.last
+        if best is None:
+            words = f"the policy as it is now, at step {self.dqn.step:,}; it has not been evaluated."
+            if self.evaluator.best:
+                where, known = self.run.folder / "best.h5", self.evaluator.best
+                words += f" The best that has is that of step {known.step:,}, in {where}: {_in_words(known)}."
+            return words
+        words = f"the policy of step {best.step:,}: {_in_words(best)}."
+        if last is None or highest is None or last is highest:
+            return words if self.evaluator.number < 2 else f"{words} No other evaluation was higher."
+        if best is last:
+            return (
+                f"{words} Step {highest.step:,} had {highest.mean:,.1f}, but so small a difference can be luck, and "
+                "the newer policy has learned longer."
+            )
+        words += f" The last one, of step {last.step:,}, is clearly below: {last.mean:,.1f}."
+        if best is not highest:
+            words += f" Step {highest.step:,} had {highest.mean:,.1f}; so small a difference can be luck."
+        return words
+
+    @property
+    def _num_evaluations(self) -> int:
+        """Evaluations up to the end of the training."""
+        return math.ceil(self.run.steps / self.run.config.evaluation_steps)
+
+    def _is_saved(self, step: int) -> bool:
+        """Whether the policy is there that the training ends with, which is written after all else."""
+        try:
+            facts = load_policy(self.run.out).facts
+        except PolicyFileError:
+            return False
+        is_evaluated = "evaluation_score" in facts or not self.run.config.evaluations
+        return is_evaluated and (facts.get("run"), facts.get("steps_of_training")) == (self.run.folder.name, step)
 
     def _warn(self, error: Exception) -> None:
         if isinstance(error, CheckpointError):
@@ -190,13 +229,41 @@ class Training:
         self.screen.print(text, soft_wrap=True)
 
 
+class StopNotice(rl.callbacks.Callback):
+    """Says what happens now that a training has been stopped, before anything else does."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self.say = say
+
+    def on_train_end(self, logs=None) -> None:
+        if self.model.stop_training:
+            self.say("Stopping: the training is saved as it is now. Another Ctrl-C ends it without that.")
+
+
+class BreakOff(rl.callbacks.Callback):
+    """Ends the games of an evaluation once the training is to end."""
+
+    def __init__(self, training_agent: DQNAgent) -> None:
+        super().__init__()
+        self.training_agent = training_agent
+
+    def on_step_end(self, step: int, logs=None) -> None:
+        self.model.stop_training = self.training_agent.stop_training
+
+
 @contextlib.contextmanager
-def _stopped_by_signals(dqn: DQNAgent) -> Iterator[None]:
+def _stopped_by_signals(dqn: DQNAgent, screen: Console) -> Iterator[None]:
     """Lets the agent finish its step at Ctrl-C or SIGTERM; a second one does not wait."""
 
     def stop(number: int, frame: object) -> None:
         dqn.stop_training = True
+        signal.signal(number, leave_at_once)
+
+    def leave_at_once(number: int, frame: object) -> None:
+        screen.show_cursor(True)
         signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -207,17 +274,11 @@ def _stopped_by_signals(dqn: DQNAgent) -> Iterator[None]:
 
 
 def _in_words(evaluation: Evaluation) -> str:
-    error = f" +- {evaluation.standard_error:.1f}" if len(evaluation.scores) > 1 else ""
-    return f"Step {evaluation.step:,}: mean {evaluation.mean:.1f}{error} in {len(evaluation.scores)} games"
-
-
-def _is_saved(run: Run, step: int) -> bool:
-    """Whether the policy is there that a training ends with, which is written after its last checkpoint."""
-    try:
-        facts = load_policy(run.out).facts
-    except PolicyFileError:
-        return False
-    return (facts.get("run"), facts.get("steps_of_training")) == (run.folder.name, step)
+    num_games = len(evaluation.scores)
+    if num_games == 1:
+        return f"{evaluation.mean:,.1f} points in 1 game"
+    error = f"standard error {evaluation.standard_error:,.1f}"
+    return f"{evaluation.mean:,.1f} points on average over {num_games} games ({error})"
 
 
 def _save_at_first_place(save: Callable[[Path], None], places: list[Path], warn: Callable[[Exception], None]) -> Path:
