@@ -17,6 +17,7 @@ from training.saving import PolicySaver
 class Agent:
     metrics_names = ("loss", "mean_q", "mean_eps")
     stop_training = False
+    pending_steps = 0
     step = 0
 
 
@@ -27,6 +28,7 @@ def run(callback, steps, updates_from=0, scores=()):
     for step in range(steps):
         callback.model.step = step
         metrics = [step, 2 * step, 0.5] if step >= updates_from else [np.nan] * 3
+        callback.on_step_begin(step)
         callback.on_step_end(step, {"metrics": metrics})
         for at, score in scores:
             if at == step:

@@ -18,18 +18,19 @@ class Agent:
     """What an `Evaluator` knows of an agent: its step and its weights, which here are the step."""
 
     def __init__(self):
-        self.step, self.stop_training = 0, False
+        self.step, self.pending_steps, self.stop_training = 0, 0, False
 
     def plain_weights(self):
         return [np.array([self.step])]
 
 
-def run(evaluator, num_steps, *, first=0, stop=False, logs=None):
+def run(evaluator, num_steps, *, first=0, tick=1, stop=False, logs=None):
     agent = Agent()
     evaluator.set_model(agent)
     for agent.step in range(first, num_steps):
-        evaluator.on_step_end(agent.step)
-    agent.step, agent.stop_training = num_steps, stop
+        agent.pending_steps = -agent.step % tick
+        evaluator.on_step_begin(agent.step)
+    agent.step, agent.pending_steps, agent.stop_training = num_steps, 0, stop
     evaluator.on_train_end(logs)
 
 
@@ -41,7 +42,13 @@ def test_the_policy_is_evaluated_at_intervals_and_at_the_end_and_the_best_is_kep
     assert heard == [Evaluation(10, scores[1]), Evaluation(20, scores[2]), Evaluation(25, scores[3])]
     assert (evaluator.number, evaluator.best, evaluator.last) == (3, heard[1], heard[2])
     assert heard[1].mean == 7
-    assert evaluator.best_weights == [19], "of the step that ended, not of the end"
+    assert evaluator.best_weights == [20], "of that step, not of the end"
+
+
+def test_an_evaluation_that_is_due_in_the_middle_of_a_tick_waits_for_its_end():
+    heard: list[Evaluation] = []
+    run(Evaluator(lambda weights, number: [2.0], 10, [heard.append]), 45, tick=8)
+    assert [evaluation.step for evaluation in heard] == [16, 24, 32, 40, 45]
 
 
 def test_a_policy_with_one_lucky_game_is_not_the_highest():
@@ -62,7 +69,7 @@ def test_the_newest_that_chance_may_have_put_below_the_highest_is_kept_and_a_slo
     assert (evaluator.highest, evaluator.best) == (Evaluation(10, scores[1]), Evaluation(20, scores[2]))
     run(evaluator, 40, first=20)
     assert evaluator.best == Evaluation(20, scores[2]), "19 and 28 below the highest are too much, 9 below the last not"
-    assert evaluator.best_weights == [19]
+    assert evaluator.best_weights == [20]
 
 
 def test_a_checkpoint_from_when_the_highest_was_the_best_is_read():

@@ -39,6 +39,7 @@ class Evaluation:
 class Evaluator(rl.callbacks.Callback):
     """Plays games with the policy as it is, every `interval` agent steps and when `fit` is done; keeps the best one.
 
+    They begin when the tick has ended that an interval ends in.
     Where the training is stopped meanwhile, the games are broken off. They are played again when it goes on.
 
     The best is the newest that is not clearly below the highest. A few games tell apart what differs much, such as a
@@ -77,10 +78,10 @@ class Evaluator(rl.callbacks.Callback):
         return self.last is not None and self.last.step >= step
 
     def on_step_begin(self, step: int, logs=None) -> None:
-        self._evaluate_if_due(self.model.step)  # one that was broken off, when the training goes on
-
-    def on_step_end(self, step: int, logs=None) -> None:
-        self._evaluate_if_due(self.model.step + 1)
+        due = self.model.step // self.interval * self.interval
+        # Between two ticks the training can be stopped and go on, and then plays again what was broken off.
+        if due and not self.model.pending_steps and not self.has_evaluated(due):
+            self._evaluate(self.model.step)
 
     def on_train_end(self, logs=None) -> None:
         was_stopped = self.model.stop_training or (logs or {}).get("did_abort")
@@ -101,10 +102,6 @@ class Evaluator(rl.callbacks.Callback):
             state[name] and Evaluation(**state[name]) for name in ("last", "highest", "best")
         )
         self.best_weights = state["best_weights"]
-
-    def _evaluate_if_due(self, step: int) -> None:
-        if step and step % self.interval == 0 and not self.has_evaluated(step):
-            self._evaluate(step)
 
     def _evaluate(self, step: int) -> None:
         weights = (self.weights or self.model.plain_weights)()

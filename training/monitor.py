@@ -34,8 +34,8 @@ class Snapshot:
 class TrainingMonitor(rl.callbacks.Callback):
     """Makes a `Snapshot` every `interval` steps and at the end, and hands it to each of `listeners`.
 
-    One that is due in the step in which a training is stopped is made when it goes on: an evaluation that was broken
-    off is then played first, and belongs into it.
+    That is before the step that follows, and after an `Evaluator` that is called before it: where the training is
+    stopped then, an evaluation is broken off, and both are made when it goes on.
     """
 
     def __init__(self, interval: int, listeners: Sequence[Callable[[Snapshot], None]] = ()) -> None:
@@ -55,12 +55,12 @@ class TrainingMonitor(rl.callbacks.Callback):
         self._names = self.model.metrics_names
 
     def on_step_begin(self, step: int, logs=None) -> None:
-        self._report_if_due(self.model.step)
+        now, is_last = self.model.step, self.model.stop_training and not self.model.pending_steps
+        if now % self.interval == 0 and now > self.reported_step and not is_last:
+            self._report(now)
 
     def on_step_end(self, step: int, logs) -> None:
         self._metrics.append(logs["metrics"])  # looked at later: an update may be running still
-        if not self.model.stop_training:
-            self._report_if_due(self.model.step + 1)
 
     def on_episode_end(self, episode: int, logs) -> None:
         self.episodes += 1
@@ -100,10 +100,6 @@ class TrainingMonitor(rl.callbacks.Callback):
     def mean_score(self) -> float:
         """Mean raw score of the last 100 games, NaN before the first has ended."""
         return float(np.mean(self.scores)) if self.scores else np.nan
-
-    def _report_if_due(self, step: int) -> None:
-        if step % self.interval == 0 and step > self.reported_step:
-            self._report(step)
 
     def _report(self, step: int) -> None:
         now = time.monotonic()
