@@ -23,7 +23,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import console
 from config import options_of
 from environments.atari import UnknownGameError
-from evaluation.protocol import Protocol, load_policy_and_game, score_games
+from environments.workers import HERE, WorkerError, Workers, default_workers
+from evaluation.protocol import MAX_ENVIRONMENTS, Protocol, load_policy_and_game, score_games
 from evaluation.reference_scores import REFERENCES
 from evaluation.statistics import summary
 from keras_h5 import files
@@ -34,9 +35,13 @@ SHIPPED = Path(__file__).parent / "docs/training"
 
 
 def play_with_progress(
-    policy: TrainedPolicy, protocol: Protocol, screen: Console, games: list | None = None
+    policy: TrainedPolicy,
+    protocol: Protocol,
+    screen: Console,
+    games: list | None = None,
+    workers: Workers = HERE,
 ) -> list[float]:
-    """The raw scores of the games of a protocol, with a bar that fills meanwhile; `games` as for `score_games`."""
+    """The raw scores of the games of a protocol, with a bar that fills meanwhile; the rest as for `score_games`."""
     from keras_rl import rl
 
     columns = (TextColumn("Playing"), BarColumn(30), MofNCompleteColumn(), TextColumn("games"), TimeRemainingColumn())
@@ -47,7 +52,7 @@ def play_with_progress(
 
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
         task = progress.add_task("games", total=protocol.episodes)
-        return score_games(policy, protocol, [Advance()], games)
+        return score_games(policy, protocol, [Advance()], games, workers)
 
 
 def write_page(
@@ -67,7 +72,7 @@ def write_page(
     shown = []
     for title, number in chosen.items() if len(scores) > 2 else [("Best game", ranks[0])]:
         film = GameFilm(".webp", MAX_FILM_SECONDS)
-        protocol.build_environment(film.on_frame).set_state(games[number])
+        protocol.build_environment(on_frame=film.on_frame).set_state(games[number])
         shown.append(ReportedGame(title, scores[number], film))
     facts = {name: ", ".join(map(str, fact)) if isinstance(fact, list) else fact for name, fact in policy.facts.items()}
     settings, trained_on = (_as_dict(facts.pop(name, None)) for name in ("config", "versions"))
@@ -128,7 +133,6 @@ def main() -> int:
     arguments = _parse_arguments()
     policy, game = load_policy_and_game(arguments.policy, arguments.game)
     screen = Console(highlight=False)
-    console.start_keras()
     protocol = Protocol(
         game,
         arguments.episodes,
@@ -138,7 +142,12 @@ def main() -> int:
         keras_rl_view=arguments.keras_rl_view,
     )
     games: list[dict[str, Any]] | None = [] if arguments.html else None
-    scores = play_with_progress(policy, protocol, screen, games)
+    try:
+        with Workers(arguments.workers) as workers:
+            console.start_keras()
+            scores = play_with_progress(policy, protocol, screen, games, workers)
+    except WorkerError as error:
+        raise console.UsageError(f"{error}; --workers 0 does without.") from error
     result = summary(scores, game)
     low, high = result["mean_interval_95"]
     screen.print(f"{arguments.policy}: {protocol}.", soft_wrap=True)
@@ -219,6 +228,13 @@ def _parse_arguments() -> argparse.Namespace:
         help="play as keras-rl's example does: the last frame as it is, FIRE left to the policy",
     )
     add("--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="S", help="same seed, same scores (default: 0)")
+    add(
+        "--workers",
+        type=number(int, 0, MAX_ENVIRONMENTS),
+        default=default_workers(MAX_ENVIRONMENTS),
+        metavar="N",
+        help="processes that the games are played in; 0: this one (default here: %(default)s). The scores are the same",
+    )
     add("--game", metavar="NAME", help="ALE game (default: the policy's own; breakout if its file says nothing)")
     add("--html", type=Path, metavar="FILE", help="write a page with the scores, three of the games and the training")
     add("--json", type=Path, metavar="FILE", help="write the report and every score to this file, too")

@@ -9,7 +9,9 @@ Ctrl-C finishes the step, saves and ends.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -17,18 +19,21 @@ from rich.console import Console
 import console
 from config import Config, add_options
 from environments.atari import AtariEnvironment, UnknownGameError
+from environments.workers import HERE, WorkerError, Workers, default_workers
 from models.policy_file import WINDOW_LENGTH, PolicyFileError
-from training.run import NEWEST, new_run, opening_words, resumed_run, sole_owner
+from processors.frames import small_grey
+from training.run import NEWEST, Run, new_run, opening_words, resumed_run, sole_owner
 
 
-def build_environments(config: Config) -> list[AtariEnvironment]:
+def build_environments(config: Config, workers: Workers = HERE) -> list[AtariEnvironment]:
     """The games played side by side, each with a seed of its own."""
-    environments, share = [], config.keras_rl_views
+    makers, share = [], config.keras_rl_views
+    observe = small_grey if workers.number else None  # what AtariProcessor would do here
     for index in range(config.num_environments):
         own_view = int((index + 1) * share) == int(index * share)
-        environments.append(
-            AtariEnvironment(game=config.game, sticky=config.sticky, max_of_two=own_view, press_fire=own_view)
-        )
+        view: dict[str, Any] = {"max_of_two": own_view, "press_fire": own_view}
+        makers.append(partial(AtariEnvironment, game=config.game, sticky=config.sticky, observe=observe, **view))
+    environments = workers.environments(makers)
     for index, environment in enumerate(environments):
         environment.reset(seed=1_000 * config.seed + index)
         environment.action_space.seed(1_000 * config.seed + index)
@@ -96,18 +101,38 @@ def main() -> int:
     """Checks everything that can be checked before an hour has passed, then trains."""
     arguments = _parse_arguments()
     run = resumed_run(arguments) if arguments.resume else new_run(arguments)
+    try:
+        with Workers(_num_workers(arguments.workers, run.config)) as workers:
+            return _train(run, arguments, workers)
+    except WorkerError as error:
+        raise console.UsageError(f"{error}; --workers 0 does without.") from error
+
+
+def _train(run: Run, arguments: argparse.Namespace, workers: Workers) -> int:
     console.start_keras()
     console.require_tensorflow("Training")
     from training.measurement import check_memory, settle_by_measurement
     from training.session import Training
 
-    bytes_needed = check_memory(run.config)
+    bytes_needed = check_memory(run.config, workers.number)
     with sole_owner(run.folder, new=not arguments.resume):
         screen = Console(highlight=False)
         screen.print(opening_words(run, arguments, bytes_needed), soft_wrap=True)
-        run = settle_by_measurement(run, arguments.minutes, screen, build_environments, build_agent)
-        environments = build_environments(run.config)
-        return Training(run, build_agent(run.config, environments), environments, screen).fit()
+        build = partial(build_environments, workers=workers)
+        run = settle_by_measurement(run, arguments.minutes, screen, build, build_agent)
+        environments = build(run.config)
+        return Training(run, build_agent(run.config, environments), environments, screen, workers).fit()
+
+
+def _num_workers(given: int | None, config: Config) -> int:
+    games = config.num_environments
+    if given is None:
+        return default_workers(games)
+    if given > games:
+        raise console.UsageError(
+            f"--workers is {given}, but there are {games} games to deal out; give at most {games}."
+        )
+    return given
 
 
 def _parse_arguments() -> argparse.Namespace:
@@ -126,6 +151,13 @@ def _parse_arguments() -> argparse.Namespace:
         type=console.number(float, 1, 100_000),
         metavar="M",
         help="train as many steps as fit into this time",
+    )
+    parser.add_argument(
+        "--workers",
+        type=console.number(int, 0),
+        metavar="N",
+        help=f"processes that the games are played in; 0: this one (default here: {default_workers(256)}). The results "
+        "are the same for any number",
     )
     add_options(parser)
     arguments = parser.parse_args()

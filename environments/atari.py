@@ -91,6 +91,7 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
         press_fire: whether FIRE is pressed at the start of a game and after a lost life.
         max_of_two: whether an observation is the maximum of two frames, or the last one as it is.
         render_mode: "rgb_array", or None for no `render`.
+        observe: makes an observation of such a screen, both uint8, such as a smaller one; None: it is the screen.
         on_frame: called with the `ale_py.ALEInterface` after every emulator frame, to show or record it.
 
     Raises:
@@ -117,6 +118,7 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
         press_fire: bool = True,
         max_of_two: bool = True,
         render_mode: str | None = None,
+        observe: Callable[[np.ndarray], np.ndarray] | None = None,
         on_frame: Callable[[ale_py.ALEInterface], object] | None = None,
     ):
         if not 0 <= sticky <= 1:
@@ -138,6 +140,7 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
         self._noop_max = noop_max
         self._max_episode_steps = max_episode_steps
         self._max_of_two = max_of_two and action_repeat > 1
+        self._observe = observe
         self._on_frame = on_frame
 
         self._env = _make(self.game, sticky)
@@ -146,7 +149,7 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
         self._press_fire = press_fire and FIRE in self._actions
         self._screens = [np.zeros(self._ale.getScreenDims(), np.uint8) for _ in range(2)]  # the last one last
         self.action_space = gymnasium.spaces.Discrete(len(self._actions))
-        self.observation_space = gymnasium.spaces.Box(0, 255, self._screens[0].shape, np.uint8)
+        self.observation_space = gymnasium.spaces.Box(0, 255, self._observation().shape, np.uint8)
 
         # The state: the console before the game, and the action of every emulator frame since.
         self._console = self._ale.cloneState(include_rng=True).serialize()
@@ -304,7 +307,8 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
             self._ale.getScreenGrayscale(self._screens[-1])
 
     def _observation(self) -> np.ndarray:
-        return np.maximum(*self._screens) if self._max_of_two else self._screens[-1].copy()
+        screen = np.maximum(*self._screens) if self._max_of_two else self._screens[-1].copy()
+        return screen if self._observe is None else self._observe(screen)
 
     def _info(self, life_lost: bool) -> dict[str, Any]:
         return {"lives": self._lives, "life_lost": life_lost, "score": self._score}

@@ -1,17 +1,19 @@
 """A policy, ready to play: what play.py, evaluate.py and the evaluations in a training share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import ale_py
 import gymnasium
 import numpy as np
 
 import console
 from environments.atari import AtariEnvironment, canonical_game
+from environments.workers import HERE, Workers
 from models.policy_file import WINDOW_LENGTH, TrainedPolicy, load_policy
+from processors.frames import small_grey
 
 MAX_ENVIRONMENTS = 8
 
@@ -36,36 +38,49 @@ class Protocol:
             f"seed {self.seed}{', seen as by keras-rl' * self.keras_rl_view}"
         )
 
-    def build_environment(self, on_frame: Callable[[ale_py.ALEInterface], object] | None = None) -> AtariEnvironment:
-        """The emulator for such games; `on_frame` as `AtariEnvironment` has it."""
-        return AtariEnvironment(
+    def build_environment(self, **more: Any) -> AtariEnvironment:
+        """The emulator for such games, with `more` arguments of `AtariEnvironment`."""
+        return self.maker(**more)()
+
+    def maker(self, **more: Any) -> partial[AtariEnvironment]:
+        """What builds it, for `Workers`."""
+        return partial(
+            AtariEnvironment,
             game=self.game,
             sticky=self.sticky,
             noop_max=self.noop_max,
             max_episode_steps=self.max_steps,
             max_of_two=not self.keras_rl_view,
             press_fire=not self.keras_rl_view,
-            on_frame=on_frame,
+            **more,
         )
 
 
 class KeepsGames(gymnasium.Wrapper):
     """Appends the state in which each game ended to a list; `AtariEnvironment.set_state` plays it again from that."""
 
-    def __init__(self, env: AtariEnvironment, games: list[dict[str, Any]]) -> None:
+    def __init__(self, env: Any, games: list[dict[str, Any]]) -> None:
         super().__init__(env)
         self.atari = env
         self.games = games
+        if hasattr(env, "send"):  # it lives in a worker
+            self.send, self.receive = env.send, lambda: self._kept(*env.receive())
 
     def step(self, action):
-        observation, reward, terminated, truncated, info = self.env.step(action)
+        return self._kept(*self.env.step(action))
+
+    def _kept(self, observation, reward, terminated, truncated, info):
         if terminated or truncated:
             self.games.append(self.atari.get_state())
         return observation, reward, terminated, truncated, info
 
 
 def score_games(
-    policy: TrainedPolicy, protocol: Protocol, callbacks: Sequence = (), games: list[dict[str, Any]] | None = None
+    policy: TrainedPolicy,
+    protocol: Protocol,
+    callbacks: Sequence = (),
+    games: list[dict[str, Any]] | None = None,
+    workers: Workers = HERE,
 ) -> list[float]:
     """Plays full games, several side by side, and returns their raw scores in the order in which they ended.
 
@@ -76,6 +91,7 @@ def score_games(
         protocol: How it plays.
         callbacks: keras-rl callbacks for `DQNAgent.test`.
         games: A list that takes the state in which each game ended, see `KeepsGames`; None: they are not kept.
+        workers: Where they are played.
     """
     from keras_rl import rl
     from keras_rl.resume import get_random_state, set_random_state
@@ -83,7 +99,8 @@ def score_games(
     before = get_random_state()
     try:
         np.random.seed(protocol.seed)  # keras-rl's policies draw from NumPy's global generator
-        environments = [protocol.build_environment() for _ in range(min(MAX_ENVIRONMENTS, protocol.episodes))]
+        maker = protocol.maker(observe=small_grey if workers.number else None)
+        environments = workers.environments([maker] * min(MAX_ENVIRONMENTS, protocol.episodes))
         for index, environment in enumerate(environments):
             environment.reset(seed=1_000 * protocol.seed + index)
         dqn = build_test_agent(policy, rl.policy.EpsGreedyQPolicy(protocol.epsilon), len(environments))
@@ -94,6 +111,8 @@ def score_games(
             verbose=0,
             callbacks=list(callbacks),
         )
+        for environment in environments:
+            environment.close()
     finally:
         set_random_state(before)
     return history.history["episode_score"]

@@ -70,7 +70,7 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         self.terminal_on_life_loss = terminal_on_life_loss
         self._head = head
         self.stop_training = False
-        self.pending_steps = 0  # begun in all environments together and not yet taken; 0 between two ticks
+        self.pending_steps = 0  # of the tick, begun in all environments and not yet taken; 0 between two ticks
         self._own_memory = isinstance(self.memory, SequentialMemory)
         self._steppers: list[Stepper] = []
         self._chosen: deque[tuple[Stepper, int]] = deque()  # actions not yet taken, the next one first
@@ -211,10 +211,10 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
             stepper, action = self._chosen[0]
             self.recent_observation, self.recent_action = stepper.observation, action
             callbacks.on_step_begin(stepper.episode_step)
-            if not self.pending_steps:  # a tick begins
-                self.pending_steps = int(min(len(self._chosen), nb_steps - self.step))
-                for other, its_action in islice(self._chosen, self.pending_steps):
-                    other.begin_step(its_action)
+            if not self.pending_steps:
+                if self.stop_training:
+                    break
+                self._begin_tick(nb_steps)
             self._chosen.popleft()
             self.pending_steps -= 1
             step = stepper.step(action)
@@ -236,6 +236,12 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
                 # The memory's last word on an episode is the observation it ended with.
                 self._store(stepper.observation, 0, 0.0, False, False, stepper.stream)
                 stepper.end_episode(nb_steps=self.step if self.training else stepper.episode_step)
+
+    def _begin_tick(self, nb_steps: float) -> None:
+        """Lets the environments begin the steps that were chosen together; they are taken in turn."""
+        self.pending_steps = int(min(len(self._chosen), nb_steps - self.step))
+        for stepper, action in islice(self._chosen, self.pending_steps):
+            stepper.begin_step(action)
 
     def forward(self, observation) -> int:
         """The action for `observation`, chosen by the policy. With `backward`, a step of keras-rl's own loop."""

@@ -65,7 +65,7 @@ class Checkpointer(rl.callbacks.Callback):
         self.interval = interval
         self.extras = dict(extras or {})
         self.warn = warn
-        self._last_step = 0
+        self.last_step = 0  # of the last checkpoint
         self._intervals = 0  # at whose end a checkpoint was due, so far
         self._replay_files: list[dict[str, Any]] = []  # of the last checkpoint, oldest first
         self._saved_counts: np.ndarray | None = None  # of the memory's entries, at the last checkpoint
@@ -103,7 +103,7 @@ class Checkpointer(rl.callbacks.Callback):
             for name in names:
                 (self.folder / name).unlink(missing_ok=True)
             raise
-        self._last_step, self._replay_files, self._saved_counts = step, replay, counts
+        self.last_step, self._replay_files, self._saved_counts = step, replay, counts
         self._remove_the_old()
 
     def restore(self, agent, env) -> int | None:
@@ -129,7 +129,7 @@ class Checkpointer(rl.callbacks.Callback):
             if self.warn:
                 for each in damage:
                     self.warn(each)
-            self._last_step, self._intervals = step, step // self.interval
+            self.last_step, self._intervals = step, step // self.interval
             return step
         if damage:
             raise CheckpointError("; ".join(map(str, damage)))
@@ -146,7 +146,7 @@ class Checkpointer(rl.callbacks.Callback):
         self._replay_files, self._saved_counts = manifest["replay"], agent.memory.counts
 
     def _save_or_warn(self) -> None:
-        if not self.model.training or self.model.step == self._last_step:
+        if not self.model.training or self.model.step == self.last_step:
             return
         try:
             self.save()
@@ -162,7 +162,7 @@ class Checkpointer(rl.callbacks.Callback):
 
     def _remove_the_old(self) -> None:
         """Leaves the last checkpoints and what belongs to them; later ones are from before a restore."""
-        checkpoints = [path for step, path in self._checkpoints() if step <= self._last_step][:KEPT_CHECKPOINTS]
+        checkpoints = [path for step, path in self._checkpoints() if step <= self.last_step][:KEPT_CHECKPOINTS]
         needed = {path.name for path in checkpoints}
         for path in checkpoints:
             with suppress(Exception):  # a damaged one needs nothing

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_rl.bridge import rl
 from keras_rl.episodes import require_state
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def get_agent_state(agent: DQNAgent) -> dict[str, Any]:
         "environments": [stepper.get_state() for stepper in agent._steppers],
         "chosen": [[stepper.stream, action] for stepper, action in agent._chosen],
         "random": get_random_state(),
+        "metrics": list(agent.policy.metrics),
     }
     variables = {name: [np.asarray(variable.numpy()) for variable in each] for name, each in _variables(agent).items()}
     return {**variables, "memory": agent.memory.get_state(), "loop": loop}
@@ -49,8 +51,15 @@ def set_agent_state(agent: DQNAgent, state: dict[str, Any], environments: list, 
     loop = state["loop"]
     if len(loop["environments"]) != len(environments):
         raise ValueError(f"the state is of {len(loop['environments'])} environments, not {len(environments)}")
-    for environment, saved in zip(environments, loop["environments"], strict=True):
-        require_state(environment).set_state(saved["environment"])
+    played_again = []
+    for environment, saved in zip(map(require_state, environments), loop["environments"], strict=True):
+        if hasattr(environment, "send_state"):  # in another process: all of those at once
+            environment.send_state(saved["environment"])
+            played_again.append(environment)
+        else:
+            environment.set_state(saved["environment"])
+    for environment in played_again:
+        environment.receive()
     agent._saved_loop = loop
     agent.step = loop["step"]
 
@@ -71,6 +80,9 @@ def take_up(agent: DQNAgent, callbacks) -> None:
             callbacks.on_episode_begin(stepper.episode)
     agent._chosen.extend((agent._steppers[index], action) for index, action in saved["chosen"])
     set_random_state(saved["random"])
+    if isinstance(agent.policy, rl.policy.LinearAnnealedPolicy) and "metrics" in saved:
+        # An update reports what the policy chose with last, and that was before.
+        setattr(agent.policy.inner_policy, agent.policy.attr, saved["metrics"][0])
 
 
 def get_random_state() -> dict[str, Any]:

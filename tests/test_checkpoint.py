@@ -1,11 +1,13 @@
 """Checkpoints: a training that is stopped or killed and goes on ends like one that never was, bit for bit."""
 
+import functools
 import itertools
 import json
 import os
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +20,7 @@ import numpy as np
 import pytest
 
 from environments.atari import AtariEnvironment
+from environments.workers import HERE, WorkerError, Workers
 from keras_h5 import files
 from keras_rl import rl
 from keras_rl.agent import DQNAgent
@@ -25,6 +28,7 @@ from keras_rl.checkpoint import Checkpointer, CheckpointError
 from keras_rl.memory import SequentialMemory
 from models.policy_file import load_policy
 from processors.atari import AtariProcessor
+from processors.frames import small_grey
 from training.averaging import PolicyAverage
 from training.evaluator import Evaluator
 from training.monitor import TrainingMonitor
@@ -56,9 +60,11 @@ class Stopper(Killer):
 class Training:
     """A real game or three, a small network and a memory that wraps around: everything made anew, as by a script."""
 
-    def __init__(self, folder, warn=None, memory=SequentialMemory, interval=INTERVAL):
+    def __init__(self, folder, warn=None, memory=SequentialMemory, interval=INTERVAL, workers=HERE):
         keras.utils.set_random_seed(5)
-        self.environments = [AtariEnvironment(game="breakout", sticky=0.25) for _ in range(NUM_GAMES)]
+        observe = small_grey if workers.number else None
+        maker = functools.partial(AtariEnvironment, game="breakout", sticky=0.25, observe=observe)
+        self.environments = workers.environments([maker] * NUM_GAMES)
         for index, environment in enumerate(self.environments):
             environment.reset(seed=index)
             environment.action_space.seed(index)
@@ -174,13 +180,14 @@ def test_a_training_stopped_in_an_evaluation_plays_it_again_when_it_goes_on(undi
 
     training.evaluator.play = stopped
     training.run()
-    assert training.agent.step == 70 * number
+    stopped_at = -(-70 * number // NUM_GAMES) * NUM_GAMES  # the end of the tick
+    assert training.agent.step == stopped_at
     assert training.evaluator.number == number - 1
     again = Training(tmp_path)
-    assert again.run() == 70 * number
+    assert again.run() == stopped_at
     assert_same_end(again, undisturbed)
     np.testing.assert_array_equal(again.reports, undisturbed.reports[-len(again.reports) :])
-    assert again.reports[0][0] == {1: 75, 5: 350, 6: 420}[number]
+    assert again.reports[0][0] == {1: 75, 5: 375, 6: 420}[number]
 
 
 def test_a_training_can_be_killed_at_any_step_any_number_of_times(undisturbed, tmp_path):
@@ -201,6 +208,36 @@ def test_a_training_may_be_as_long_as_one_likes_and_be_prolonged(undisturbed, tm
     training = Training(tmp_path)
     assert training.run() == 200
     assert_same_agent(training, undisturbed)
+
+
+def test_a_training_in_workers_is_the_same(undisturbed, tmp_path):
+    with Workers(3) as workers:
+        training = Training(tmp_path, workers=workers)
+        training.run()
+        assert_same_end(training, undisturbed)
+        np.testing.assert_array_equal(training.reports, undisturbed.reports)
+
+
+def test_a_training_may_go_on_with_another_number_of_workers(undisturbed, tmp_path):
+    for number, step in ((1, 100), (0, 200), (2, 300)):
+        with Workers(number) as workers:
+            Training(tmp_path, workers=workers).run(Stopper(step))
+    training = Training(tmp_path)
+    assert training.run() == 303
+    assert_same_end(training, undisturbed)
+
+
+def test_a_worker_that_is_killed_leaves_the_checkpoint_before(undisturbed, tmp_path):
+    class KillsAWorker(Killer):
+        def on_step_end(self, step, logs=None):
+            if self.model.step == self.at_step:
+                os.kill(workers.pids[1], signal.SIGKILL)
+
+    with Workers(2) as workers, pytest.raises(WorkerError, match=r"ended by SIGKILL, as happens when memory runs out"):
+        Training(tmp_path, workers=workers).run(KillsAWorker(130))
+    training = Training(tmp_path)
+    assert training.run() == 2 * INTERVAL
+    assert_same_end(training, undisturbed)
 
 
 def test_a_checkpoint_that_is_due_in_the_middle_of_a_tick_is_written_at_its_end(undisturbed, tmp_path):
@@ -415,7 +452,7 @@ class TestResumingTrainPy:
         words = ["--preset", "smoke", "--steps", "700", "--num-environments", "2", "--batch-size", "8", "--run", "a"]
         words += ["--out", "policy.h5"]
         die = "os.kill(os.getpid(), signal.SIGKILL)"
-        assert train_patched(tmp_path, f"train.build_environments = lambda config: {die}", *words).returncode == -9
+        assert train_patched(tmp_path, f"train.build_environments = lambda *_, **__: {die}", *words).returncode == -9
         # Nothing was lost yet, so the same command begins again.
         patch = f"training._save_at_first_place = lambda *arguments: {die}"
         assert train_patched(tmp_path, patch, *words).returncode == -9

@@ -70,6 +70,7 @@ def test_a_grader_gets_status_1_below_the_minimum_score(folder):
         (["--epsilon", "2"], "'2' is not a number between 0 and 1"),
         (["--game", "pong"], "values 4 actions, but pong has 6"),
         (["--game", "brekout"], "breakout"),
+        (["--workers", "9"], "'9' is not a whole number between 0 and 8"),
         (["--json", "missing/report.json"], "cannot be written"),
     ],
 )

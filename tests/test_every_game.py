@@ -48,7 +48,7 @@ def test_it_is_trained_saved_evaluated_and_seen(game, tmp_path):
     assert scores == [ended["score"] for ended in games]
 
     film = GameFilm(".gif", 60)
-    environment = protocol.build_environment(film.on_frame)
+    environment = protocol.build_environment(on_frame=film.on_frame)
     environment.set_state(games[0])
     with Image.open(io.BytesIO(film.to_bytes())) as picture:
         height, width = environment.observation_space.shape

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+import psutil
 import pytest
 from nbclient import NotebookClient
 
@@ -155,6 +156,30 @@ def test_a_signal_saves_and_ends_with_status_130(number, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_worker_that_is_killed_ends_the_training_in_one_sentence_and_it_can_go_on(tmp_path):
+    options = [*TINY, "--steps", "1000000", "--run", "long", "--workers", "2"]
+    process = subprocess.Popen(
+        command(*options), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    metrics = tmp_path / "runs/long/metrics.csv"
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text().count("\n") > 2):
+        time.sleep(0.1)
+    workers = psutil.Process(process.pid).children()
+    assert len(workers) == 2
+    workers[1].kill()
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert err == (
+        "train.py: A worker was ended by SIGKILL, as happens when memory runs out. The training is kept up to step 0; "
+        "go on with it: python train.py --resume runs/long\n"
+    )
+    assert not any(worker.is_running() for worker in workers)
+    resumed = run(tmp_path, "--resume", "runs/long", "--workers", "3")
+    assert resumed.returncode == 2 and "there are 2 games" in resumed.stderr
+
+
+@pytest.mark.slow
 def test_in_a_notebook_it_prints_lines_and_leaves_the_signals_to_it(tmp_path):
     train = f"%run {REPOSITORY / 'train.py'} {' '.join(TINY)} --run notebook"
     signals = "import signal; print([*map(signal.getsignal, (signal.SIGINT, signal.SIGTERM))])"
@@ -208,6 +233,8 @@ def test_when_no_policy_can_be_written_it_says_so_and_leaves_the_old_one_as_it_w
         (["--out", "."], "folder"),
         (["--run", "../elsewhere"], "plain name"),
         (["--preset", "laptop"], "no preset 'laptop'"),
+        (["--workers", "33"], "--workers is 33, but there are 32 games to deal out; give at most 32."),
+        (["--workers", "-1"], "'-1' is not a whole number of at least 0"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_leaves_nothing_behind(words, message, tmp_path):

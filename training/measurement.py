@@ -19,6 +19,7 @@ from processors.atari import AtariProcessor
 from training.progress import duration
 from training.run import Run
 
+BYTES_OF_WORKER = 60_000_000
 BYTES_OF_PROGRAM = 1_200_000_000  # TensorFlow, networks, optimizer
 SECONDS_OF_EVALUATION_GAME = 0.5  # a beginner's; a master's are longer, but in a longer training
 SHARE_OF_EVALUATIONS = 0.05  # of the time, at least
@@ -69,14 +70,15 @@ def steps_per_second(agent, environments: list, first_step: int, seconds: float 
     return speed_test.steps_per_second
 
 
-def check_memory(config: Config) -> int:
+def check_memory(config: Config, num_workers: int = 0) -> int:
     """The bytes that the training will need; refuses, before anything is allocated, what the machine does not have."""
     per_observation = bytes_per_observation(config.game)
-    needed, present = BYTES_OF_PROGRAM + int(config.memory_size * per_observation), psutil.virtual_memory().total
+    program, present = BYTES_OF_PROGRAM + num_workers * BYTES_OF_WORKER, psutil.virtual_memory().total
+    needed = program + int(config.memory_size * per_observation)
     if needed > present:
         raise console.UsageError(
             f"--memory-size {config.memory_size:,} needs about {needed / 1e9:,.1f} GB and this machine has "
-            f"{present / 1e9:.1f} GB; at most {max(0, int((present - BYTES_OF_PROGRAM) / per_observation)):,} fit."
+            f"{present / 1e9:.1f} GB; at most {max(0, int((present - program) / per_observation)):,} fit."
         )
     return needed
 
@@ -102,6 +104,8 @@ def settle_by_measurement(
     precision = min(update_seconds, key=update_seconds.__getitem__)
     first_step = trial.first_update_step + 10 * trial.train_interval
     speed = SPEED_THAT_LASTS * steps_per_second(agents[precision], environments, first_step)
+    for environment in environments:
+        environment.close()
     config = dataclasses.replace(config, precision=precision)
     if minutes is not None:
         seconds_left = 60 * minutes - (time.monotonic() - started)

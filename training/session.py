@@ -16,6 +16,7 @@ from rich.console import Console
 
 import console
 from environments.atari import AtariEnvironment
+from environments.workers import WorkerError, Workers
 from evaluation.protocol import Protocol, score_games
 from evaluation.reference_scores import REFERENCES
 from keras_h5 import files
@@ -41,7 +42,10 @@ MAX_FILM_SECONDS = 60  # of an evaluation game, for TensorBoard
 class Training:
     """A run's agent with what accompanies it: it is shown, evaluated and saved, and goes on where it was stopped."""
 
-    def __init__(self, run: Run, dqn: DQNAgent, environments: list[AtariEnvironment], screen: Console) -> None:
+    def __init__(
+        self, run: Run, dqn: DQNAgent, environments: list[AtariEnvironment], screen: Console, workers: Workers
+    ) -> None:
+        self.workers = workers  # the environments' own, and those of the evaluations
         self.run, self.dqn, self.environments, self.screen, config = run, dqn, environments, screen, run.config
         self.protocol = Protocol(config.game, config.evaluation_games, sticky=config.sticky)
         self.games: list[dict[str, Any]] = []  # of the last evaluation
@@ -80,9 +84,19 @@ class Training:
         ]
         started = time.monotonic()
         with _stopped_by_signals(self.dqn, self.screen):
-            with self.display:
+            with self.display, self._death_of_a_worker_in_words():
                 self.dqn.fit(self.environments, nb_steps=self.run.steps, callbacks=callbacks, verbose=0)
             return self._finish(time.monotonic() - started)
+
+    @contextlib.contextmanager
+    def _death_of_a_worker_in_words(self) -> Iterator[None]:
+        try:
+            yield
+        except WorkerError as error:
+            raise console.UsageError(
+                f"{error}. The training is kept up to step {self.checkpointer.last_step:,}; go on with it: "
+                f"python train.py --resume {self.run.folder}"
+            ) from error
 
     def _take_up(self) -> int:
         """Goes to where the run was stopped, if it was, and tidies up after it. Returns the agent steps so far."""
@@ -104,7 +118,9 @@ class Training:
         """Plays the games of an evaluation; None if the training was stopped meanwhile."""
         self.games.clear()
         protocol = dataclasses.replace(self.protocol, seed=number)
-        scores = score_games(TrainedPolicy(tuple(weights), {}), protocol, [BreakOff(self.dqn)], self.games)
+        scores = score_games(
+            TrainedPolicy(tuple(weights), {}), protocol, [BreakOff(self.dqn)], self.games, self.workers
+        )
         return None if self.dqn.stop_training else scores
 
     def _on_evaluation(self, evaluation: Evaluation) -> None:
@@ -122,7 +138,7 @@ class Training:
             self._draw()
             film = GameFilm(".gif", MAX_FILM_SECONDS)
             best_game = self.games[int(np.argmax(evaluation.scores))]
-            self.protocol.build_environment(film.on_frame).set_state(best_game)
+            self.protocol.build_environment(on_frame=film.on_frame).set_state(best_game)
             self.tensorboard.add_picture(evaluation.step, "best_evaluation_game", film.to_bytes())
         except (OSError, ValueError) as error:
             self._warn(error)
