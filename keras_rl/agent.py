@@ -14,8 +14,8 @@ from keras_rl.bridge import as_keras_rl_environment, clone_model, rl
 from keras_rl.episodes import Stepper
 from keras_rl.frames import FrameStacks
 from keras_rl.heads import fold_head, unfold_head, with_head
+from keras_rl.learner import Learner
 from keras_rl.memory import SequentialMemory
-from keras_rl.reader import Reader
 
 
 class DQNAgent(rl.agents.dqn.DQNAgent):
@@ -102,21 +102,16 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
                 "keras_rl.memory.SequentialMemory takes the same arguments and is many times faster and smaller.",
                 stacklevel=2,
             )
-        preprocess = scale if self._preprocess_in_learner else None
-        self.learner: Any = Reader(self.model, preprocess)
-        if keras.backend.backend() == "tensorflow":
-            from keras_rl.learner import Learner  # here: it imports TensorFlow, which is not there for everyone
-
-            self.learner = Learner(
-                self.model,
-                self.target_model,
-                keras.optimizers.get(optimizer),
-                preprocess=preprocess,
-                double_dqn=self.enable_double_dqn,
-                delta_clip=self.delta_clip,
-                target_model_update=self.target_model_update,
-                metrics=metrics,
-            )
+        self.learner = Learner(
+            self.model,
+            self.target_model,
+            keras.optimizers.get(optimizer),
+            preprocess=scale if self._preprocess_in_learner else None,
+            double_dqn=self.enable_double_dqn,
+            delta_clip=self.delta_clip,
+            target_model_update=self.target_model_update,
+            metrics=metrics,
+        )
         self._learner_metrics_names = [
             "loss",
             *(m if isinstance(m, str) else getattr(m, "__name__", None) or m.name for m in metrics),
@@ -404,7 +399,7 @@ class UpdateMetrics(Sequence):
 
     def __getitem__(self, index):
         if self._running is not None:
-            self._values = [*np.asarray(self._running).tolist(), *self._others]
+            self._values = [*keras.ops.convert_to_numpy(self._running).tolist(), *self._others]
             self._running = None
         return self._values[index]
 
