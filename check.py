@@ -5,8 +5,11 @@ without changing a file) and tests. Words after the command go to pytest: python
 
     python3 check.py --oldest    tests only, in .venv-oldest: the oldest versions that requirements.txt allows, on the
                                  oldest Python, if there is a Python 3.10 here
+    python3 check.py --jax       the tests that depend on Keras' backend, in .venv-jax, without TensorFlow
+    python3 check.py --torch     the same on Torch; it may be a download of gigabytes
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -17,7 +20,15 @@ from tools import virtual_environment
 
 REPOSITORY = Path(__file__).resolve().parent
 OLDEST_PYTHON = "3.10"
-CHECKS = (["ruff", "format", "--check", "."], ["ruff", "check", "."], ["mypy", "."])
+CHECKS = [["ruff", "format", "--check", "."], ["ruff", "check", "."], ["mypy", "."]]
+BACKENDS = {"jax": "jax>=0.4.30,<1", "torch": "torch>=2.5,<3"}
+BACKEND_TESTS = [
+    "tests/test_backends.py",
+    "tests/test_dqn_agent.py",
+    "tests/test_saliency.py",
+    "tests/test_checkpoint.py::TestResumingTrainPy::test_killed_and_resumed_it_writes_the_same_policy",
+]
+INSTALL = ["pip", "install", "--quiet", "--disable-pip-version-check"]
 
 
 def main() -> int:
@@ -26,22 +37,36 @@ def main() -> int:
         print(f"This is Python {sys.version.split()[0]}; 3.10 or newer is needed.", file=sys.stderr)
         return 2
     words = sys.argv[1:]
-    oldest = words[:1] == ["--oldest"]
-    folder = REPOSITORY / (".venv-oldest" if oldest else ".venv")
+    leg = words.pop(0)[2:] if words[:1] and words[0] in ("--oldest", "--jax", "--torch") else ""
+    folder = REPOSITORY / (f".venv-{leg}" if leg else ".venv")
     python = virtual_environment.python_of(folder)
     if not python.exists():
-        make_environment(folder, oldest)
-    install = ["pip", "install", "--quiet", "--disable-pip-version-check", "-r", "requirements-dev.txt"]
-    if oldest:
-        constraints = folder / "oldest.txt"
-        constraints.write_text(oldest_versions((REPOSITORY / "requirements.txt").read_text()))
-        install += ["-c", str(constraints)]
-    for command in (install, *(() if oldest else CHECKS), ["pytest", *words[oldest:]]):
+        make_environment(folder, leg == "oldest")
+    settings = {"KERAS_BACKEND": leg, "JAX_PLATFORMS": "cpu"} if leg in BACKENDS else {}
+    for command in commands(leg, folder, words):
         print("$ python -m", *command, flush=True)
-        status = subprocess.run([python, "-m", *command], cwd=REPOSITORY).returncode
+        status = subprocess.run([python, "-m", *command], cwd=REPOSITORY, env=os.environ | settings).returncode
         if status:
             return status
     return 0
+
+
+def commands(leg: str, folder: Path, words: list[str]) -> list[list[str]]:
+    """What Python's -m is to run, one after the other, in the virtual environment in this folder."""
+    requirements = (REPOSITORY / "requirements.txt").read_text()
+    if leg in BACKENDS:
+        lines = requirements.splitlines()
+        needed = [line for line in lines if not line.startswith(("#", "tensorflow", "keras-rl2"))]
+        needed += re.findall(r"^pytest.*$", (REPOSITORY / "requirements-dev.txt").read_text(), re.MULTILINE)
+        (keras_rl2,) = (line for line in lines if line.startswith("keras-rl2"))
+        without = [*INSTALL, "--no-deps", keras_rl2]  # it asks for TensorFlow, and here it does without
+        return [[*INSTALL, *needed, BACKENDS[leg]], without, ["pytest", *BACKEND_TESTS, *words]]
+    install = [*INSTALL, "-r", "requirements-dev.txt"]
+    if leg == "oldest":
+        constraints = folder / "oldest.txt"
+        constraints.write_text(oldest_versions(requirements))
+        return [[*install, "-c", str(constraints)], ["pytest", *words]]
+    return [install, *CHECKS, ["pytest", *words]]
 
 
 def make_environment(folder: Path, oldest: bool) -> None:

@@ -118,19 +118,12 @@ def start_keras() -> None:
         keras.ops.zeros(1)  # the first operation looks for devices, and says so
 
 
-def require_tensorflow(what: str) -> None:
-    """Refuses `what`, the beginning of a sentence, where Keras runs on another backend.
-
-    Raises:
-        UsageError: It does.
-    """
+def versions(*names: str) -> dict[str, str]:
+    """Of Keras' backend, which has been started, and of these packages: what a score may depend on."""
     import keras
 
     backend = keras.backend.backend()
-    if backend != "tensorflow":
-        raise UsageError(
-            f"{what} needs Keras on TensorFlow, and this is Keras on {backend}; set KERAS_BACKEND=tensorflow."
-        )
+    return {backend: sys.modules[backend].__version__} | {name: importlib.metadata.version(name) for name in names}
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ Exit status: 0 done, 1 --min-score not reached, 2 bad input.
 
 import argparse
 import contextlib
-import importlib.metadata
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +30,7 @@ from keras_h5 import files
 from models.policy_file import PolicyFileError, TrainedPolicy
 
 MAX_FILM_SECONDS = 120
+PACKAGES = ("keras", "ale-py", "numpy", "pillow")  # that scores may depend on
 SHIPPED = Path(__file__).parent / "docs/training"
 
 
@@ -95,19 +95,11 @@ def write_page(
             "Settings": settings,
             "Versions": {
                 **{f"{name}, training": version for name, version in trained_on.items()},
-                **{f"{name}, evaluation": version for name, version in versions().items()},
+                **{f"{name}, evaluation": version for name, version in console.versions(*PACKAGES).items()},
             },
         },
         commands=[*([] if training is None else [["python", "train.py", *training]]), command],
     )
-
-
-def versions() -> dict[str, str]:
-    """What the scores may depend on."""
-    import keras  # here: it takes seconds, and --help should not
-
-    names = (keras.backend.backend(), "keras", "ale-py", "numpy", "pillow")
-    return {name: importlib.metadata.version(name) for name in names}
 
 
 def _metrics_of(policy: TrainedPolicy, path: Path) -> Path | None:
@@ -170,7 +162,7 @@ def main() -> int:
             **result,
             "scores": scores,
             "policy_facts": policy.facts,
-            "versions": versions(),
+            "versions": console.versions(*PACKAGES),
         }
         with _refusal_in_words(arguments.json):
             files.write(arguments.json, (json.dumps(facts, indent=2) + "\n").encode())

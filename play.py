@@ -109,8 +109,6 @@ def main() -> int:
     if viewer:
         print(KEYS_OF_A_PLAYER if arguments.human else KEYS, flush=True)
     console.start_keras()
-    if arguments.saliency:
-        console.require_tensorflow("--saliency")
     return play(policy, game, arguments, viewer, recorder)
 
 

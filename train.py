@@ -110,7 +110,6 @@ def main() -> int:
 
 def _train(run: Run, arguments: argparse.Namespace, workers: Workers) -> int:
     console.start_keras()
-    console.require_tensorflow("Training")
     from training.measurement import check_memory, settle_by_measurement
     from training.session import Training
 

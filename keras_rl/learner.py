@@ -32,8 +32,8 @@ class Learner:
         delta_clip: Where the Huber loss turns from square to linear. Infinite: half the squared error.
         target_model_update: Below 1, the fraction by which each update moves the target network towards the
             online one (Lillicrap et al. 2016). From 1 on it stays as it is until somebody copies the weights.
-        metrics: Keras metric functions or their names, called with (TD targets, Q-values), each of shape
-            (batch, num_actions), the targets zero but for the actions taken, as in keras-rl.
+        metrics: Keras metrics, functions or their names, called with (TD targets, Q-values), each of shape
+            (batch, num_actions), the targets zero but for the actions taken, as in keras-rl. They are of one batch.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Learner:
         double_dqn: bool = False,
         delta_clip: float = np.inf,
         target_model_update: float = 1.0,
-        metrics: Sequence[str | Callable] = (),
+        metrics: Sequence[Any] = (),
     ) -> None:
         self.model = model
         self.target_model = target_model
@@ -133,15 +133,17 @@ class Learner:
                 target.assign(self.soft_update * source + (1.0 - self.soft_update) * target)
         y_mean = ops.mean(ops.reshape(y, (len(action), -1)), axis=1)  # (batch,)
         y_matrix = y_mean[:, None] * ops.one_hot(action, q.shape[-1])  # (batch, num_actions)
+        for metric in self.metrics:
+            if isinstance(metric, keras.metrics.Metric):  # as Keras makes of a name; it would report a running mean
+                metric.reset_state()
         metrics = [ops.mean(ops.cast(metric(y_matrix, q), "float32")) for metric in self.metrics]
         return ops.stack([loss, *metrics, ops.mean(ops.max(q, axis=-1))])
 
     def _td_target(self, reward, state1, discount):
         target_q = ops.cast(self.target_model(state1, training=False), "float32")  # (batch, num_actions)
+        next_q = ops.max(target_q, axis=-1)  # (batch,)
         if self.double_dqn:
             next_q = of_action(target_q, self._best_action(state1))  # (batch,)
-        else:
-            next_q = ops.max(target_q, axis=-1)  # (batch,)
         return reward + discount * next_q  # (batch,) the TD target r + gamma * max_a Q_target(s', a)
 
     def _td_loss(self, state0, action, y):

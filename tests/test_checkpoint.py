@@ -402,7 +402,7 @@ def train_patched(folder, patch, *words):
         "import os, signal, sys, train, training, training.saving\n"
         f"training.SAVE_INTERVAL_STEPS = 300\n{patch}\nsys.argv = {['train.py', *words]!r}\nsys.exit(train.main())\n"
     )
-    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": ""}
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     return subprocess.run([sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True)
 
 

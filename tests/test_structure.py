@@ -74,9 +74,7 @@ def test_only_one_file_knows_the_backends():
     files = [path.relative_to(REPOSITORY) for path in REPOSITORY.rglob("*.py")]
     ours = [file for file in files if not re.search(r"(^|/)(\.venv|tests/|benchmarks/)", file.as_posix())]
     names = {"tensorflow", "jax", "torch"}
-    assert [file.as_posix() for file in ours if names & set(imported(REPOSITORY / file))] == [
-        "keras_rl/backends.py"
-    ]
+    assert [file.as_posix() for file in ours if names & set(imported(REPOSITORY / file))] == ["keras_rl/backends.py"]
 
 
 @pytest.mark.parametrize("module", ["keras_h5.layers", "environments.atari", "processors.frames", "models.policy_file"])

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 import psutil
 from rich.console import Console
@@ -51,7 +52,7 @@ def seconds_per_update(agents: dict, batch_size: int, rounds: int = 10) -> dict[
     for round_number in range(1 + rounds):
         for name, agent in agents.items():
             started = time.perf_counter()
-            np.asarray(agent.learner.update(states, action, zeros, states, zeros))
+            keras.ops.convert_to_numpy(agent.learner.update(states, action, zeros, states, zeros))
             if round_number:  # the first one compiles
                 fastest[name] = min(fastest[name], time.perf_counter() - started)
     return fastest

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import importlib.metadata
 import math
 import signal
 import tempfile
@@ -158,7 +157,7 @@ class Training:
             "training_score_protocol": f"mean raw score of the last {len(self.monitor.scores)} training games",
             "config": dataclasses.asdict(config),
             **({"changes": self.run.changes} if self.run.changes else {}),
-            "versions": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "ale-py")},
+            "versions": console.versions("keras", "ale-py"),
         }
         if evaluation:
             facts |= {"evaluation_score": evaluation.mean, "evaluation_protocol": f"mean raw score, {self.protocol}"}

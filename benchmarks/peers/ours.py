@@ -14,7 +14,6 @@ from pathlib import Path
 from measuring import WARMUP_STEPS, Stopwatch, parser, report
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-import numpy as np
 from rich.console import Console
 
 import train
@@ -39,6 +38,8 @@ def main() -> None:
     environments = train.build_environments(config)
     dqn = train.build_agent(config, environments)
 
+    import keras
+
     from keras_rl import rl
 
     class Ticker(rl.callbacks.Callback):
@@ -52,7 +53,7 @@ def main() -> None:
         started = time.perf_counter()
         batch = dqn._sample()
         sampled = time.perf_counter()
-        np.asarray(dqn.learner.update(*batch))
+        keras.ops.convert_to_numpy(dqn.learner.update(*batch))
         sampling.append(sampled - started)
         updating.append(time.perf_counter() - sampled)
     settings = {
