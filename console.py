@@ -88,6 +88,19 @@ def counted(number: float, noun: str) -> str:
     return f"{number:,.10g} {noun}{'' if number == 1 else 's'}"
 
 
+def duration(seconds: float) -> str:
+    """Seconds in words: 42 s, 7 min, 3 h 05 min."""
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def say(screen: Any, text: str) -> None:
+    """Prints sentences on a Rich console, broken between words where a terminal is narrow."""
+    screen.print(text, soft_wrap=not screen.is_terminal, highlight=False, markup=False)
+
+
 def run(main: Callable[[], int], *mistakes: type[ValueError]) -> None:
     """Ends the process with the status that `main()` returns.
 

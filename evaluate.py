@@ -11,16 +11,17 @@ Exit status: 0 done, 1 --min-score not reached, 2 bad input.
 
 import argparse
 import contextlib
+import dataclasses
+import datetime
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import console
-from config import options_of
+from config import Config, options_of, up_to_date
 from environments.atari import UnknownGameError
 from environments.workers import HERE, WorkerError, Workers, default_workers
 from evaluation.protocol import MAX_ENVIRONMENTS, Protocol, load_policy_and_game, score_games
@@ -28,9 +29,20 @@ from evaluation.reference_scores import REFERENCES
 from evaluation.statistics import summary
 from keras_h5 import files
 from models.policy_file import PolicyFileError, TrainedPolicy
+from screens.games_progress import GamesProgress
 
-MAX_FILM_SECONDS = 120
 PACKAGES = ("keras", "ale-py", "numpy", "pillow")  # that scores may depend on
+MAX_FILM_SECONDS = 600  # of the page's films: whole games, but for those that never end
+FACTS = {  # what a policy's file says of itself, in words
+    "game": "game",
+    "actions": "actions",
+    "steps": "agent steps learned from",
+    "steps_of_training": "agent steps of the whole training",
+    "seed": "seed",
+    "sticky": "sticky actions",
+    "run": "run",
+    "changes": "changed meanwhile",
+}
 SHIPPED = Path(__file__).parent / "docs/training"
 
 
@@ -41,18 +53,18 @@ def play_with_progress(
     games: list | None = None,
     workers: Workers = HERE,
 ) -> list[float]:
-    """The raw scores of the games of a protocol, with a bar that fills meanwhile; the rest as for `score_games`."""
+    """The raw scores of the games of a protocol, said meanwhile how far they are; the rest as for `score_games`."""
     from keras_rl import rl
 
-    columns = (TextColumn("Playing"), BarColumn(30), MofNCompleteColumn(), TextColumn("games"), TimeRemainingColumn())
+    class Watch(rl.callbacks.Callback):
+        def on_step_end(self, step, logs):
+            progress.step(logs["episode"])
 
-    class Advance(rl.callbacks.Callback):
-        def on_episode_end(self, episode, logs=None):
-            progress.advance(task)
+        def on_episode_end(self, episode, logs):
+            progress.end_game(episode, logs["episode_score"])
 
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
-        task = progress.add_task("games", total=protocol.episodes)
-        return score_games(policy, protocol, [Advance()], games, workers)
+    with GamesProgress(screen, protocol.episodes) as progress:
+        return score_games(policy, protocol, [Watch()], games, workers)
 
 
 def write_page(
@@ -74,8 +86,10 @@ def write_page(
         film = GameFilm(".webp", MAX_FILM_SECONDS)
         protocol.build_environment(on_frame=film.on_frame).set_state(games[number])
         shown.append(ReportedGame(title, scores[number], film))
-    facts = {name: ", ".join(map(str, fact)) if isinstance(fact, list) else fact for name, fact in policy.facts.items()}
-    settings, trained_on = (_as_dict(facts.pop(name, None)) for name in ("config", "versions"))
+    settings, trained_on = (_as_dict(policy.facts.get(name)) for name in ("config", "versions"))
+    settings = up_to_date(settings) if settings else {}
+    words = {name: policy.facts[name] for name in FACTS if name in policy.facts}
+    result = summary(scores, protocol.game)
     command = ["python", "evaluate.py", "--policy", str(policy_path), "--episodes", str(protocol.episodes)]
     command += ["--epsilon", f"{protocol.epsilon:g}", "--sticky", f"{protocol.sticky:g}", "--seed", str(protocol.seed)]
     command += ["--keras-rl-view"] * protocol.keras_rl_view
@@ -85,14 +99,18 @@ def write_page(
         game=protocol.game,
         policy=policy_path,
         protocol=str(protocol),
-        statistics=summary(scores, protocol.game),
+        date=datetime.date.today(),
+        statistics=result,
         scores=scores,
         references=REFERENCES.get(protocol.game),
         games=shown,
         metrics=_metrics_of(policy, policy_path),
         tables={
-            "Training": facts,
-            "Settings": settings,
+            "Scores, each by its own protocol": _scores_in_words(policy, protocol, result["mean"]),
+            "Training": {FACTS[name]: _in_words(fact) for name, fact in words.items()},
+            "Settings of the training": {
+                name.replace("_", " "): _in_words(settings[name]) for name in sorted(settings, key=_place)
+            },
             "Versions": {
                 **{f"{name}, training": version for name, version in trained_on.items()},
                 **{f"{name}, evaluation": version for name, version in console.versions(*PACKAGES).items()},
@@ -100,6 +118,32 @@ def write_page(
         },
         commands=[*([] if training is None else [["python", "train.py", *training]]), command],
     )
+
+
+def _scores_in_words(policy: TrainedPolicy, protocol: Protocol, mean: float) -> dict[str, str]:
+    """The scores that are known of a policy: they differ, as it was not measured in the same way each time."""
+    scores = {f"{mean:,.1f} on this page": f"mean raw score, {protocol}"}
+    for what, score, how in (
+        ("when it was kept", "evaluation_score", "evaluation_protocol"),
+        ("while it learned", "training_score", "training_score_protocol"),
+    ):
+        if isinstance(policy.facts.get(score), (int, float)):
+            scores[f"{policy.facts[score]:,.1f} {what}"] = str(policy.facts.get(how, "not known how"))
+    return scores
+
+
+def _place(setting: str) -> int:
+    """Of an option among those of the command line; what is none any more comes last."""
+    names = [field.name for field in dataclasses.fields(Config)]
+    return names.index(setting) if setting in names else len(names)
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else str(value) or "none"
 
 
 def _metrics_of(policy: TrainedPolicy, path: Path) -> Path | None:
@@ -142,7 +186,7 @@ def main() -> int:
         raise console.UsageError(f"{error}; --workers 0 does without.") from error
     result = summary(scores, game)
     low, high = result["mean_interval_95"]
-    screen.print(f"{arguments.policy}: {protocol}.", soft_wrap=True)
+    console.say(screen, f"{arguments.policy}: {protocol}.")
     screen.print(f"mean {result['mean']:.1f} (95% interval {low:.1f} to {high:.1f})", style="bold")
     screen.print(
         f"standard deviation {result['standard_deviation']:.1f}, median {result['median']:g}, "
@@ -167,7 +211,7 @@ def main() -> int:
         with _refusal_in_words(arguments.json):
             files.write(arguments.json, (json.dumps(facts, indent=2) + "\n").encode())
     if arguments.html and games is not None:
-        screen.print("Writing the page ...")
+        screen.print("Writing the page, with three games in it ...")
         with _refusal_in_words(arguments.html):
             size = write_page(arguments.html, arguments.policy, policy, protocol, scores, games)
         screen.print(f"The page is {arguments.html}, {size / 1e6:.1f} MB; nothing else is needed to read it.")

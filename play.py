@@ -13,6 +13,7 @@ the game, Q or Escape quits.
 """
 
 import argparse
+import contextlib
 import statistics
 from pathlib import Path
 
@@ -26,9 +27,12 @@ from reports.inline import in_notebook, show_inline
 from reports.recording import Recorder, RecordingError, free_path
 from screens.panel import PANEL_SIZE
 from screens.picture import picture_size
+from screens.status import Status
 from screens.terminal import NoTerminalError, Terminal
 from screens.viewer import KEYS, KEYS_OF_A_PLAYER, Viewer
 from screens.window import NoDisplayError, Window
+
+SECONDS_BETWEEN_LINES = 5.0  # about a game that nobody sees
 
 
 def play(
@@ -39,12 +43,16 @@ def play(
     from screens.human import HumanPolicy
     from screens.show import Restartable, Show, WatchedPolicy, points
 
+    screen = Console(highlight=False)
+    status = None if viewer else Status(screen, SECONDS_BETWEEN_LINES, transient=True)
     action_names = AtariEnvironment(game=game).get_action_meanings()
     chooser = rl.policy.GreedyQPolicy()
     if arguments.human and isinstance(viewer, Window):
         chooser, viewer.paused = HumanPolicy(action_names, viewer.held_keys), True
     test_policy = WatchedPolicy(chooser)
-    show = Show(_title(game), arguments.episodes, test_policy, action_names, viewer, recorder, arguments.saliency)
+    show = Show(
+        _title(game), arguments.episodes, test_policy, action_names, viewer, recorder, arguments.saliency, status
+    )
     environment = AtariEnvironment(
         game=game,
         sticky=arguments.sticky,
@@ -53,19 +61,20 @@ def play(
     )
     environment.reset(seed=arguments.seed)
     dqn = build_test_agent(policy, test_policy)
-    status = console.DONE
+    exit_status = console.DONE
     try:
-        # More than once if games were restarted
-        while len(show.scores) < arguments.episodes and not (viewer and viewer.closed):
-            dqn.test(
-                Restartable(environment, viewer),
-                nb_episodes=arguments.episodes - len(show.scores),
-                visualize=False,
-                verbose=0,
-                callbacks=[show],
-            )
+        with status or contextlib.nullcontext():
+            # More than once if games were restarted
+            while len(show.scores) < arguments.episodes and not (viewer and viewer.closed):
+                dqn.test(
+                    Restartable(environment, viewer),
+                    nb_episodes=arguments.episodes - len(show.scores),
+                    visualize=False,
+                    verbose=0,
+                    callbacks=[show],
+                )
     except KeyboardInterrupt:
-        status = console.STOPPED  # what was recorded is still worth keeping
+        exit_status = console.STOPPED  # what was recorded is still worth keeping
     finally:
         if viewer and not viewer.closed:
             viewer.close()
@@ -78,11 +87,12 @@ def play(
         print(f"The agent of {arguments.policy}: {policy.facts['evaluation_score']:,.1f} points on average.")
     if recorder:
         print("Writing the recording ...", flush=True)
-        said = recorder.save()
+        with Status(screen, SECONDS_BETWEEN_LINES, transient=True) as writing:
+            said = recorder.save(lambda share: writing.update(f"{100 * share:.0f}% of it is written."))
         print(said or "There is nothing to record.")
         if said and in_notebook():
             show_inline(recorder.path)
-    return status
+    return exit_status
 
 
 def main() -> int:
@@ -103,7 +113,7 @@ def main() -> int:
         except NoDisplayError as reason:
             if arguments.human:
                 raise console.UsageError(f"--human needs a window, and {reason}; leave it out.") from None
-            recorder = recorder or Recorder(free_path(Path(f"{game}.gif")), arguments.record_seconds)
+            recorder = recorder or Recorder(free_path(Path(f"{game}.webp")), arguments.record_seconds)
             too = "and below" if in_notebook() else "--terminal shows it here"
             print(f"No window, as {reason}: the best game will be in {recorder.path} ({too}).", flush=True)
     if viewer:
@@ -125,9 +135,9 @@ def _parse_arguments() -> argparse.Namespace:
         "--record",
         type=Path,
         metavar="FILE",
-        help="write the best of the games at its speed. A .gif opens everywhere and shows 30 pictures a second; a "
-        ".webp shows all 60 in half the space or less; both have exactly the game's colours. A .mp4 is for video "
-        "players (default: GAME.gif where no window can be opened, else none)",
+        help="write the best of the games at its speed. A .webp shows all 60 pictures a second; a .gif opens "
+        "everywhere, shows 30 and takes twice the space or more; both have exactly the game's colours. A .mp4 is for "
+        "video players (default: GAME.webp where no window can be opened, else none)",
     )
     add(
         "--record-seconds",

@@ -1,9 +1,11 @@
 """Trains a Deep Q-Network on an Atari game, the keras-rl way, and saves it as policy.h5.
 
-    python train.py                              Breakout, 4,000,000 agent steps
-    python train.py --game pong --minutes 30     another game, as far as it gets in half an hour
-    python train.py --preset keras-rl            keras-rl's own example, setting for setting
+    python train.py --minutes 10                 Breakout, as far as it gets in ten minutes
+    python train.py                              Breakout, 4,000,000 agent steps: hours
     python train.py --resume                     go on with the newest run, exactly where it stopped
+    python train.py --game pong --minutes 30     another game
+    python train.py --preset keras-rl            keras-rl's own example, setting for setting
+    python train.py --preset smoke               a minute to see that everything works, into smoke.h5
 
 Ctrl-C finishes the step, saves and ends.
 """
@@ -116,7 +118,7 @@ def _train(run: Run, arguments: argparse.Namespace, workers: Workers) -> int:
     bytes_needed = check_memory(run.config, workers.number)
     with sole_owner(run.folder, new=not arguments.resume):
         screen = Console(highlight=False)
-        screen.print(opening_words(run, arguments, bytes_needed), soft_wrap=True)
+        console.say(screen, opening_words(run, arguments, bytes_needed))
         build = partial(build_environments, workers=workers)
         run = settle_by_measurement(run, arguments.minutes, screen, build, build_agent)
         environments = build(run.config)

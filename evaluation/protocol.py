@@ -33,7 +33,8 @@ class Protocol:
 
     def __str__(self) -> str:
         return (
-            f"{self.episodes} full games of {self.game}, epsilon {self.epsilon:g}, sticky actions {self.sticky:g}, "
+            f"{console.counted(self.episodes, 'full game')} of {self.game}, "
+            f"epsilon {self.epsilon:g}, sticky actions {self.sticky:g}, "
             f"1 to {self.noop_max} no-op frames at the start, at most {self.max_steps:,} steps of 4 frames, "
             f"seed {self.seed}{', seen as by keras-rl' * self.keras_rl_view}"
         )

@@ -1,5 +1,6 @@
 """An evaluation as a page: one HTML file with everything in it."""
 
+import datetime
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ def write_html_report(
     game: str,
     policy: Path,
     protocol: str,
+    date: datetime.date,
     statistics: dict[str, Any],
     scores: Sequence[float],
     references: tuple[float, float] | None,
@@ -44,6 +46,7 @@ def write_html_report(
         game: ROM id.
         policy: the file that was evaluated.
         protocol: how its games were played, in words.
+        date: of the evaluation.
         statistics: of the scores, as evaluate.py's JSON has them.
         scores: raw, one a game.
         references: a random agent's and a human's score, if known.
@@ -68,6 +71,7 @@ def write_html_report(
         game=game.replace("_", " ").title(),
         policy=policy,
         protocol=protocol,
+        date=f"{date.day} {date:%B %Y}",
         statistics=statistics,
         scores=scores,
         references=references,

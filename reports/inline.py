@@ -4,7 +4,7 @@ import base64
 import sys
 from pathlib import Path
 
-KINDS = {".gif": "image/gif", ".webp": "image/webp", ".mp4": "video/mp4", ".svg": "image/svg+xml"}
+KINDS = {".png": "image/png", ".gif": "image/gif", ".webp": "image/webp", ".mp4": "video/mp4", ".svg": "image/svg+xml"}
 
 
 def in_notebook() -> bool:
@@ -13,13 +13,13 @@ def in_notebook() -> bool:
     return hasattr(ipython.get_ipython() if ipython else None, "kernel")
 
 
-def show_inline(recording: Path) -> None:
-    """Shows a recording, .gif, .webp or .mp4, below the notebook's cell; it moves, and stays in the notebook."""
+def show_inline(picture: Path) -> None:
+    """Shows a picture or a recording below the notebook's cell; it moves, and stays in the notebook."""
     from IPython.display import HTML, display
 
-    kind = recording.suffix.lower()
+    kind = picture.suffix.lower()
     tag = "video controls autoplay loop muted" if kind == ".mp4" else "img"
-    display(HTML(f'<{tag} style="max-width: 100%" src="{data_uri(recording.read_bytes(), kind)}">'))
+    display(HTML(f'<{tag} style="max-width: 100%" src="{data_uri(picture.read_bytes(), kind)}">'))
 
 
 def data_uri(data: bytes, kind: str) -> str:

@@ -35,7 +35,7 @@ def draw_learning_curve(metrics: Path, picture: Path, game: str, human: float | 
     _plot_over_steps(by_steps, rows, game, human)
     _plot_over_time(by_time, rows, human)
     by_time.set_ylabel("")
-    figure.suptitle(f"{game}: {rows[-1]['step'] if rows else 0:,.0f} agent steps")
+    figure.suptitle(f"{game.replace('_', ' ').title()}: {rows[-1]['step'] if rows else 0:,.0f} agent steps")
     figure.legend(*by_steps.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8, frameon=False)
     data = io.BytesIO()
     figure.savefig(data, format="png")
@@ -73,15 +73,18 @@ def svg(figure: Any) -> bytes:
 
 
 def _plot_over_steps(axes: Any, rows: list[dict[str, float]], game: str, human: float | None) -> None:
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     _plot(axes, rows, _column(rows, "step"), human)
     if game == "breakout":
         last_step = rows[-1]["step"] if rows else 1
         for (name, points), color, dashes in zip(PUBLISHED.items(), REFERENCES, ("--", "-."), strict=True):
+            if last_step < points[0][0]:  # nobody published anything of so short a training
+                continue
             steps, scores = zip((0, 1.7), *_up_to(points, last_step), strict=True)
             axes.plot(steps, scores, color=color, linestyle=dashes, label=f"{name}, published")
     axes.set_xlabel("agent steps (4 frames each)")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
 
 
@@ -91,7 +94,8 @@ def _plot_over_time(axes: Any, rows: list[dict[str, float]], human: float | None
 
 
 def _plot(axes: Any, rows: list[dict[str, float]], x: list[float], human: float | None) -> None:
-    axes.plot(x, _column(rows, "score"), color=TRAINING, label="training, mean of the last 100 games")
+    num_games = min(100, int(rows[-1].get("episodes", 100))) if rows else 100
+    axes.plot(x, _column(rows, "score"), color=TRAINING, label=f"training, mean of the last {num_games} games")
     evaluated = [i for i in range(len(rows)) if _is_new(rows, i)]
     axes.plot(
         [x[i] for i in evaluated],
@@ -99,6 +103,8 @@ def _plot(axes: Any, rows: list[dict[str, float]], x: list[float], human: float 
         color=EVALUATION,
         marker="o",
         linestyle=":",
+        clip_on=False,  # or the last marker, at the edge, is half a one
+        zorder=3,
         label="evaluation, epsilon 0.05",
     )
     axes.set_xlim(left=0, right=max(x, default=1))
@@ -140,4 +146,4 @@ def _up_to(points: list[tuple[int, float]], last: float) -> list[tuple[float, fl
 
 
 def _thousands(value: float, position: Any) -> str:
-    return f"{value / 1e6:g}M" if value >= 1e6 else f"{value / 1e3:g}k"
+    return f"{value / 1e6:g}M" if value >= 1e6 else f"{value / 1e3:g}k" if value >= 1e3 else f"{value:g}"

@@ -6,7 +6,7 @@ import itertools
 import os
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from screens.picture import FRAMES_PER_SECOND
 
 # Browsers slow a GIF down that shows more than 50 pictures a second, and its delays are hundredths of a second.
 FRAMES_PER_PICTURE = {".gif": 2, ".webp": 1, ".mp4": 1}
+LARGE_GIF = 3_000_000  # bytes; mail and chat programs begin to refuse it
+SMALLER = "As .webp it has half the size or less, and all 60 pictures a second."
 MAX_COLOURS = 255
 TRANSPARENT = 255  # the number that is left
 
@@ -68,8 +70,11 @@ class Recorder:
         if self._best is None or score > self._best.score:
             self._best = self._film
 
-    def save(self) -> str | None:
+    def save(self, tell: Callable[[float], None] = lambda share: None) -> str | None:
         """Writes the best game, or the one that was interrupted if there is no other.
+
+        Args:
+            tell: called with the share of it that is written, now and then.
 
         Returns:
             A sentence that says what is in the file now; None if there was nothing to record.
@@ -80,13 +85,14 @@ class Recorder:
         film = self._best or self._film
         if not film.seconds:
             return None
-        convert = {".gif": film.to_gif, ".webp": film.to_webp, ".mp4": film.to_mp4}[self.path.suffix.lower()]
+        kind = self.path.suffix.lower()
         with _refusals_in_words(self.path):
-            data = convert()
+            data = film.to_gif() if kind == ".gif" else {".webp": film.to_webp, ".mp4": film.to_mp4}[kind](tell)
             files.write(self.path, data)
         part = f"its first {film.seconds:.0f} s" if film.is_cut else f"{film.seconds:.0f} s"
         size = f"{len(data) / 1e6:.1f} MB" if len(data) >= 1e6 else f"{len(data) / 1e3:.0f} kB"
-        return f"Game {film.number} is in {self.path}: {part} at real speed, {size}."
+        hint = f" {SMALLER}" if kind == ".gif" and len(data) > LARGE_GIF else ""
+        return f"Game {film.number} is in {self.path}: {part} at real speed, {size}.{hint}"
 
 
 def free_path(path: Path) -> Path:
@@ -189,10 +195,17 @@ class Film:
             ]
         return b"".join([*parts, b";"])
 
-    def to_webp(self) -> bytes:
+    def to_webp(self, tell: Callable[[float], None] = lambda share: None) -> bytes:
         """The film as a lossless WebP that repeats for ever; takes a quarter of the time that it shows."""
         file = io.BytesIO()
         with Image.open(io.BytesIO(self.to_gif())) as film:
+            seek = film.seek
+
+            def seek_and_tell(number: int) -> None:
+                tell(number / len(self._blocks))
+                seek(number)
+
+            film.seek = seek_and_tell  # type: ignore[method-assign]  # Pillow calls it before each picture it writes
             # Without key frames, which only seeking needs, it is a tenth of the size (kmax: see libwebp's encode.h).
             film.save(
                 file,
@@ -208,7 +221,7 @@ class Film:
             )
         return file.getvalue()
 
-    def to_mp4(self) -> bytes:
+    def to_mp4(self, tell: Callable[[float], None] = lambda share: None) -> bytes:
         """The film as an MP4 (H.264), which every video player and browser opens."""
         import imageio_ffmpeg
 
@@ -225,6 +238,7 @@ class Film:
             )
             video.send(None)
             for number, num_pictures in enumerate(self._delays(units_per_second=FRAMES_PER_SECOND)):
+                tell(number / len(self._blocks))
                 film.seek(number)
                 picture = film.convert("RGB").tobytes()
                 for _ in range(num_pictures):

@@ -1,5 +1,6 @@
 """What a person sees of a game, drawn as one picture."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -33,25 +34,33 @@ def brightest(screens: Iterable[np.ndarray]) -> Image.Image:
 
 
 def draw(
-    screens: Sequence[np.ndarray], panel: Image.Image | None = None, saliency: np.ndarray | None = None
+    screens: Sequence[np.ndarray],
+    panel: Image.Image | None = None,
+    saliency: np.ndarray | None = None,
+    scale: float = 1.0,
 ) -> Image.Image:
     """The picture of one screen or of several, see `brightest`, with the panel to its right.
 
     Args:
         screens: uint8 (height, width, 3) each, RGB, the newest last.
         panel: RGB, of any size.
-        saliency: float32 (28, 28) in [0, 1], to tint the game with.
+        saliency: float32 (28, 28) in [0, 1], to show in the game.
+        scale: of the game; where pixels cannot all be of one size, their edges are smooth.
 
     Returns:
-        An RGB image of `picture_size`.
+        An RGB image of `picture_size` if the scale is 1.
     """
     game = brightest(screens)
     if saliency is not None:
         game = overlay(game, saliency)
-    game = game.resize(picture_size(screens[-1].shape), Image.Resampling.NEAREST)
+    width, height = picture_size(screens[-1].shape)
+    whole = math.ceil(scale)
+    game = game.resize((whole * width, whole * height), Image.Resampling.NEAREST)
+    if scale != whole:
+        game = game.resize((round(scale * width), round(scale * height)), Image.Resampling.BOX)
     if panel is None:
         return game
-    picture = Image.new("RGB", picture_size(screens[-1].shape, panel.size), panel.getpixel((0, 0)))
+    picture = Image.new("RGB", (game.width + panel.width, max(game.height, panel.height)), panel.getpixel((0, 0)))
     picture.paste(game)
     picture.paste(panel, (game.width, 0))
     return picture

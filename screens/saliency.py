@@ -4,7 +4,8 @@ import numpy as np
 from PIL import Image
 
 COLOUR = (0, 158, 115)  # Okabe and Ito's bluish green: few games have it
-LEVELS = 4  # of it, the lowest being none: a GIF has 256 colours for all of them and the game's
+# From which saliency on the background has what share of it. Few levels: a GIF has 256 colours for all of the picture.
+SHARES = ((0.4, 0.3), (0.7, 0.6))
 
 
 def saliency_map(gradient: np.ndarray) -> np.ndarray:
@@ -24,8 +25,27 @@ def saliency_map(gradient: np.ndarray) -> np.ndarray:
 
 
 def overlay(game: Image.Image, saliency: np.ndarray) -> Image.Image:
-    """An RGB picture tinted where its saliency, float32 (28, 28) in [0, 1], is high."""
-    smooth = np.asarray(Image.fromarray(saliency).resize(game.size, Image.Resampling.BILINEAR))[..., None]
-    share = np.minimum(np.floor(LEVELS * smooth), LEVELS - 1) / LEVELS
-    colours = np.asarray(game, np.float32)
-    return Image.fromarray(np.round(colours + share * (np.array(COLOUR) - colours)).astype(np.uint8))
+    """An RGB picture, outlined and its background tinted where its saliency, float32 (28, 28) in [0, 1], is high.
+
+    The background is the colour that most of the picture has; a ball or a ship on it stays as it is.
+    """
+    smooth = np.asarray(Image.fromarray(saliency).resize(game.size, Image.Resampling.BILINEAR))
+    colours = np.asarray(game).copy()
+    packed = colours @ np.array([2**16, 2**8, 1])
+    values, counts = np.unique(packed, return_counts=True)
+    is_background = packed == values[counts.argmax()]
+    background = colours[is_background][0]
+    for level, share in SHARES:
+        colours[is_background & (smooth >= level)] = np.round(background + share * (np.array(COLOUR) - background))
+    colours[_outline(smooth >= SHARES[0][0])] = COLOUR
+    return Image.fromarray(colours)
+
+
+def _outline(area: np.ndarray) -> np.ndarray:
+    """The pixels of an area, bool (height, width), that have one outside beside, above or below them."""
+    inner = area.copy()
+    inner[1:] &= area[:-1]
+    inner[:-1] &= area[1:]
+    inner[:, 1:] &= area[:, :-1]
+    inner[:, :-1] &= area[:, 1:]
+    return area & ~inner

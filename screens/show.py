@@ -1,5 +1,6 @@
 """Shows the games that an agent plays, while it plays them."""
 
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -12,10 +13,12 @@ from keras_rl import rl
 from screens.panel import CHART_SECONDS, STEPS_PER_SECOND, Scene
 from screens.picture import draw
 from screens.saliency import saliency_map
+from screens.status import Status
 from screens.terminal import Terminal
 from screens.viewer import Viewer
 
 SECONDS_AFTER_GAME = 1.5
+SECONDS_BETWEEN_UPDATES = 0.1  # of the status
 
 
 class Recorder(Protocol):
@@ -78,6 +81,7 @@ class Show(rl.callbacks.Callback):
         viewer: shows the games, if any.
         recorder: records the games, if any.
         saliency: whether to show where the network looks.
+        status: says how far a game is, where nobody sees it.
 
     Attributes:
         scores: raw scores of the games that have ended.
@@ -92,6 +96,7 @@ class Show(rl.callbacks.Callback):
         viewer: Viewer | None,
         recorder: Recorder | None,
         saliency: bool = False,
+        status: Status | None = None,
     ) -> None:
         super().__init__()
         self.policy = policy
@@ -103,6 +108,8 @@ class Show(rl.callbacks.Callback):
         self.scores: list[float] = []
         self._is_playing = False
         self.saliency = saliency
+        self.status = status
+        self._told = 0.0  # when the status was last updated
         self._sinks = [sink for sink in (viewer, recorder) if sink]
         self._screens: deque[np.ndarray] = deque(maxlen=2)
 
@@ -116,6 +123,7 @@ class Show(rl.callbacks.Callback):
         self._number, self._num_steps, self._score, self._num_frames = len(self.scores) + 1, 0, 0.0, 0
         self._lives: int | None = None
         self._max_q_values: deque[float] = deque(maxlen=CHART_SECONDS * STEPS_PER_SECOND)
+        self._leads: deque[float] = deque(maxlen=CHART_SECONDS * STEPS_PER_SECOND)
         self._scene = Scene(self.action_names)
         if self.recorder:
             self.recorder.begin_game(self._number)
@@ -144,6 +152,9 @@ class Show(rl.callbacks.Callback):
             self._lives = info["lives"]
         lives = f" · {self._lives} {'life' if self._lives == 1 else 'lives'}" if self._lives else ""
         self._update_viewer(lives)
+        if self.status and time.monotonic() - self._told > SECONDS_BETWEEN_UPDATES:
+            self._told = time.monotonic()
+            self.status.update(f"{self._so_far()} so far{lives}")
 
     def on_episode_end(self, episode: int, logs) -> None:
         self._is_playing = False
@@ -162,12 +173,14 @@ class Show(rl.callbacks.Callback):
         """The moment before the action that has just been chosen."""
         state = np.array(self.model.memory.get_recent_state(self.model.recent_observation))
         self._max_q_values.append(max(self.policy.q_values))
+        self._leads.append(float(np.ptp(self.policy.q_values)))
         return Scene(
             self.action_names,
             state,
             self.policy.q_values,
             self.policy.action,
             tuple(self._max_q_values),
+            max(self._leads),
             self._score,
             self._lives,
             self._num_steps,
@@ -178,7 +191,8 @@ class Show(rl.callbacks.Callback):
         screens = [*self._screens][-sink.frames_per_picture :]
         if isinstance(sink, Terminal):
             return sink.draw(screens, self._scene)
-        return draw(screens, self._scene.panel, self._scene.saliency)
+        scale = sink.scale if isinstance(sink, Viewer) else 1.0
+        return draw(screens, self._scene.panel(scale), self._scene.saliency, scale)
 
     def _so_far(self) -> str:
         return f"Game {self._number}: {points(self._score)} in {self._num_steps:,} agent steps"
@@ -186,7 +200,8 @@ class Show(rl.callbacks.Callback):
     def _update_viewer(self, ending: str, hold: float = 0.0) -> None:
         if self.viewer:
             game = f"game {self._number} of {self.num_games}"
-            self.viewer.set_title(f"{self.title} · {game} · {points(self._score)}{ending}")
+            speed = f" · speed {self.viewer.speed_in_words}" if self.viewer.speed != 1 else ""
+            self.viewer.set_title(f"{self.title} · {game} · {points(self._score)}{ending}{speed}")
             self.viewer.hold(hold)
             self.model.stop_training = self.viewer.closed
 

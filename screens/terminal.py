@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image
 from rich.color import Color
 from rich.console import Console, ConsoleOptions, Group, RenderResult
-from rich.live import Live
 from rich.measure import Measurement
 from rich.segment import Segment
 from rich.style import Style
@@ -19,6 +18,7 @@ from rich.text import Text
 
 from screens.panel import CHOSEN, OTHERS, Scene
 from screens.picture import draw
+from screens.status import ResizableLive
 from screens.viewer import Viewer
 
 COLUMNS_OF_PANEL = 26
@@ -66,7 +66,7 @@ class Terminal(Viewer):
         self._keyboard = blessed.Terminal()
         if sys.stdin.isatty():
             self._closing.enter_context(self._keyboard.cbreak())
-        self._live = self._closing.enter_context(Live(console=console, auto_refresh=False))
+        self._live = self._closing.enter_context(ResizableLive(console=console, auto_refresh=False))
 
     def draw(self, screens: Sequence[np.ndarray], scene: Scene) -> Table:
         """What `show` takes: the game, and beside it what the network expects, if there is room for that."""
@@ -132,9 +132,11 @@ def _panel(scene: Scene) -> Group:
     for label, value in (("score", f"{scene.score:,.0f}"), ("lives", lives), ("agent steps", f"{scene.num_steps:,}")):
         numbers.add_row(Text(label, "dim"), Text(value, "bold"))
     rows = Table.grid(padding=(0, 1))
-    highest = max(1e-6, *(abs(q) for q in scene.q_values), 0.0)
     for number, (name, q_value) in enumerate(zip(scene.action_names, scene.q_values, strict=False)):
         chosen = number == scene.action
-        bar = Text("█" * max(0, round(BAR_COLUMNS * q_value / highest)), CHOSEN if chosen else OTHERS)
-        rows.add_row("▶" if chosen else " ", Text(name[:7]), f"{q_value:6.2f}", bar)
-    return Group(numbers, "", Text("Q-values", "dim"), rows)
+        length = round(BAR_COLUMNS * scene.leads[number] / scene.whole_bar)
+        rows.add_row(
+            "▶" if chosen else " ", Text(name[:7]), f"{q_value:6.2f}", Text("█" * length, CHOSEN if chosen else OTHERS)
+        )
+    legend = [Text("green: what matters most", "dim")] if scene.saliency is not None else []
+    return Group(numbers, "", Text("Q-values, lead over worst", "dim"), rows, *legend)

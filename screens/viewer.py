@@ -25,6 +25,7 @@ class Viewer(abc.ABC):
         paused: whether the person wants to look at one picture, see `wait`.
         restart: whether the person wants to begin again; to be reset by whoever does.
         speed: pictures shown in the time of one at the console's speed.
+        scale: size at which pictures are best drawn, 1 being the full one.
     """
 
     frames_per_picture = 1
@@ -32,10 +33,16 @@ class Viewer(abc.ABC):
     def __init__(self, played: bool = False) -> None:
         self.closed = self.paused = self.restart = False
         self.speed = 1.0
+        self.scale = 1.0
         self.played = played
         self._step = False
         self._picture: Any = None
         self._due = 0.0
+
+    @property
+    def speed_in_words(self) -> str:
+        """1x, 8x, 1/2x."""
+        return f"{self.speed:g}x" if self.speed >= 1 else f"1/{1 / self.speed:g}x"
 
     @abc.abstractmethod
     def set_title(self, title: str) -> None:

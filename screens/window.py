@@ -5,12 +5,13 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
-from screens.viewer import Viewer
+from screens.viewer import KEYS, KEYS_OF_A_PLAYER, Viewer
 
 PLAYED_KEYS = ("left", "right", "up", "down", "space")
-SHARE_OF_DESKTOP = 0.85  # the most that the window takes of it at first
+SHARE_OF_DESKTOP = (0.97, 0.88)  # of its width and height, the most that the window takes at first
+LINE_HEIGHT, LINE_TEXT, LINE_COLOURS = 24, 13, ((34, 34, 34), (187, 187, 187))  # of the line below the picture
 
 
 class NoDisplayError(RuntimeError):
@@ -33,16 +34,22 @@ class Window(Viewer):
         super().__init__(played)
         self._pygame = _start_pygame()
         self._title = ""
-        self._picture = Image.new("RGB", size)
+        self._size = size
         self._tapped: set[str] = set()
+        self._line: tuple[object, Any] = (None, None)  # what it says and how wide it is, and its surface
         desktop = self._pygame.display.get_desktop_sizes()[0]
-        scale = SHARE_OF_DESKTOP * min(desktop[0] / size[0], desktop[1] / size[1])
+        width, height = SHARE_OF_DESKTOP[0] * desktop[0], SHARE_OF_DESKTOP[1] * desktop[1] - LINE_HEIGHT
+        scale = min(width / size[0], height / size[1])
         scale = int(scale) if scale > 1 else scale  # whole numbers are sharp
         try:
-            self._pygame.display.set_mode([round(length * scale) for length in size], self._pygame.RESIZABLE)
+            self._pygame.display.set_mode(
+                (round(size[0] * scale), round(size[1] * scale) + LINE_HEIGHT), self._pygame.RESIZABLE
+            )
         except self._pygame.error as error:
             raise NoDisplayError(f"no window can be opened ({error})") from error
         self.set_title(title)
+        self._fit()
+        self._picture = _message("The network is being loaded ...", (round(size[0] * scale), round(size[1] * scale)))
         self._draw()
 
     def set_title(self, title: str) -> None:
@@ -74,16 +81,54 @@ class Window(Viewer):
                 yield key
 
     def _draw(self) -> None:
+        self._fit()
         surface = self._pygame.display.get_surface()
-        (width, height), (surface_width, surface_height) = self._picture.size, surface.get_size()
-        scale = min(surface_width / width, surface_height / height)
-        picture = self._pygame.transform.scale(
-            self._pygame.image.frombuffer(self._picture.tobytes(), self._picture.size, "RGB"),
-            (max(1, round(width * scale)), max(1, round(height * scale))),
-        )
         surface.fill("black")
-        surface.blit(picture, picture.get_rect(center=surface.get_rect().center))
+        surface.blit(self._picture_to_fit(), self._place)
+        surface.blit(self._line_to_fit(surface.get_width()), (0, surface.get_height() - LINE_HEIGHT))
         self._pygame.display.flip()
+
+    def _fit(self) -> None:
+        """Finds the scale at which pictures fill the window as it is now."""
+        width, height = self._pygame.display.get_surface().get_size()
+        self._room = (width, max(1, height - LINE_HEIGHT))
+        self.scale = min(self._room[0] / self._size[0], self._room[1] / self._size[1])
+
+    def _picture_to_fit(self) -> Any:
+        size = self._picture.size
+        picture = self._pygame.image.frombuffer(self._picture.tobytes(), size, "RGB")
+        scale = min(self._room[0] / size[0], self._room[1] / size[1])
+        fitting = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+        if max(abs(fitting[0] - size[0]), abs(fitting[1] - size[1])) > 1:  # drawn before the window was resized
+            picture = self._pygame.transform.smoothscale(picture, fitting)
+        self._place = picture.get_rect(center=(self._room[0] // 2, self._room[1] // 2))
+        return picture
+
+    def _line_to_fit(self, width: int) -> Any:
+        """The keys and the speed, as wide as the window."""
+        speed = "paused" if self.paused else f"speed {self.speed_in_words}"
+        if self._line[0] != (speed, width):
+            keys = KEYS_OF_A_PLAYER if self.played else KEYS
+            line, pen = _new_picture((width, LINE_HEIGHT))
+            middle, font = LINE_HEIGHT / 2, ImageFont.load_default(LINE_TEXT)
+            pen.text((8, middle), keys, LINE_COLOURS[1], font, anchor="lm")
+            left = width - 16 - pen.textlength(speed, font)
+            pen.rectangle((left, 0, width, LINE_HEIGHT), LINE_COLOURS[0])  # over keys that are too long
+            pen.text((left + 8, middle), speed, LINE_COLOURS[1], font, anchor="lm")
+            self._line = (speed, width), self._pygame.image.frombuffer(line.tobytes(), line.size, "RGB")
+        return self._line[1]
+
+
+def _new_picture(size: tuple[int, int]) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    picture = Image.new("RGB", size, LINE_COLOURS[0])
+    return picture, ImageDraw.Draw(picture)
+
+
+def _message(text: str, size: tuple[int, int]) -> Image.Image:
+    """A picture of a text in its middle."""
+    picture, pen = _new_picture(size)
+    pen.text((size[0] / 2, size[1] / 2), text, LINE_COLOURS[1], ImageFont.load_default(20), anchor="mm")
+    return picture
 
 
 def _start_pygame() -> Any:

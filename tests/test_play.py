@@ -21,7 +21,7 @@ from PIL import Image, ImageGrab, features
 from environments.atari import AtariEnvironment
 from models.policy_file import load_policy, save_policy
 from screens.panel import BACKGROUND
-from screens.window import NoDisplayError, Window
+from screens.window import LINE_HEIGHT, NoDisplayError, Window
 
 REPOSITORY = Path(__file__).parents[1]
 GREY, RED, BLUE = (142, 142, 142), (200, 72, 72), (66, 72, 200)  # Breakout's wall, paddle and lowest bricks
@@ -82,7 +82,7 @@ def mistake(capsys, monkeypatch, *words):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("played")
-    (folder / "breakout.gif").write_text("mine")
+    (folder / "breakout.webp").write_text("mine")
     return folder
 
 
@@ -97,16 +97,17 @@ class TestWithoutADisplay:
         status, output, errors = played
         assert (status, errors) == (0, "")
         first, last = output.splitlines()[0], output.splitlines()[-1]
-        recording = "the best game will be in breakout-2.gif (--terminal shows it here)."
+        recording = "the best game will be in breakout-2.webp (--terminal shows it here)."
         assert first == f"No window, as there is no display here: {recording}"
         games = [(int(score), -int(number), int(steps)) for number, score, steps in GAME.findall(output)]
         _, number, steps = max(games)
-        assert last.startswith(f"Game {-number} is in breakout-2.gif: ")
-        assert (folder / "breakout.gif").read_text() == "mine"
-        with Image.open(folder / "breakout-2.gif") as file:
+        assert last.startswith(f"Game {-number} is in breakout-2.webp: ")
+        assert (folder / "breakout.webp").read_text() == "mine"
+        with Image.open(folder / "breakout-2.webp") as file:
             seconds = 0
             for picture in range(file.n_frames):
                 file.seek(picture)
+                file.load()
                 seconds += file.info["duration"] / 1000
         # The steps of 4 frames, the no-ops, and FIRE for 4 frames at the start and after four of five lives
         assert 4 * (steps + 5) / 60 - 0.1 < seconds < (4 * (steps + 5) + 30) / 60 + 0.1
@@ -138,10 +139,10 @@ class TestWithoutADisplay:
         notebook = nbformat.v4.new_notebook(cells=[cell])
         NotebookClient(notebook, timeout=120, resources={"metadata": {"path": tmp_path}}).execute()
         said = "".join(output.text for output in cell.outputs if output.output_type == "stream")
-        assert "No window, as this is a notebook: the best game will be in breakout.gif (and below)." in said
+        assert "No window, as this is a notebook: the best game will be in breakout.webp (and below)." in said
         (shown,) = (output.data["text/html"] for output in cell.outputs if output.output_type == "display_data")
-        gif = base64.b64encode((tmp_path / "breakout.gif").read_bytes()).decode()
-        assert f'src="data:image/gif;base64,{gif}"' in shown
+        film = base64.b64encode((tmp_path / "breakout.webp").read_bytes()).decode()
+        assert f'src="data:image/webp;base64,{film}"' in shown
 
     def test_ctrl_c_ends_it_without_a_traceback_and_keeps_the_recording(self, policy, tmp_path):
         words = ["--policy", policy, "--no-window", "--record", "my.webp", "--episodes", "100000", "--max-steps", "50"]
@@ -222,7 +223,7 @@ class TestInAWindow:
         game = screen[top : top + height, left : left + width]
         assert np.array_equal(game, game[::3, ::5].repeat(3, axis=0).repeat(5, axis=1))
 
-        xdotool(display, "windowsize", "--sync", window, "1200", "315")
+        xdotool(display, "windowsize", "--sync", window, "1200", str(315 + LINE_HEIGHT))
         wait_for(
             lambda: place_of(without_panel(screenshot(display)), GREY, RED)[2:] == (160 * 5 / 2, 190 * 3 / 2), process
         )
@@ -448,7 +449,7 @@ class TestBadInput:
             (["--sticky", "nan"], "argument --sticky: 'nan' is not"),
             (["--max-steps", "0"], "argument --max-steps: '0' is not"),
             (["--record-seconds", "inf"], "argument --record-seconds: 'inf' is not"),
-            (["--recrod", "x.gif"], "unrecognized arguments: --recrod x.gif"),
+            (["--recrod", "x.gif"], "there is no option '--recrod'; did you mean --record?"),
             (["--policy"], "argument --policy: expected one argument"),
         ],
     )

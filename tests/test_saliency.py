@@ -45,7 +45,7 @@ def test_a_network_that_looks_nowhere_gives_zeros():
     assert (saliency_map(np.zeros((4, 84, 84), "f4")) == 0).all()
 
 
-def test_what_matters_is_tinted_and_nothing_else_in_few_colours():
+def test_what_matters_is_outlined_and_tinted_and_nothing_else_in_few_colours():
     screen = np.full((210, 160, 3), 200, np.uint8)
     saliency = np.zeros((28, 28), "f4")
     saliency[10, 20] = 1
@@ -53,13 +53,22 @@ def test_what_matters_is_tinted_and_nothing_else_in_few_colours():
     rows, columns = np.nonzero((tinted != screen).any(axis=-1))
     assert 10 / 28 * 210 - 8 < rows.min() < rows.max() < 11 / 28 * 210 + 8
     assert 20 / 28 * 160 - 6 < columns.min() < columns.max() < 21 / 28 * 160 + 6
-    strongest = tinted[int(10.5 / 28 * 210), int(20.5 / 28 * 160)].astype(int)
-    assert (np.abs(strongest - COLOUR) < np.abs(200 - np.array(COLOUR)) / 2).all()
+    assert tinted[rows.min(), columns[rows.argmin()]].tolist() == list(COLOUR)
+    middle = tinted[int(10.5 / 28 * 210), int(20.5 / 28 * 160)].astype(int)
+    assert (np.abs(middle - COLOUR) < np.abs(200 - np.array(COLOUR)) / 2).all()
     assert len(np.unique(tinted.reshape(-1, 3), axis=0)) <= 4
     assert np.array_equal(np.asarray(overlay(Image.fromarray(screen), np.zeros((28, 28), "f4"))), screen)
 
 
-def test_the_picture_shows_it():
+def test_a_ball_in_the_midst_of_it_stays_as_it_is():
     screen = np.zeros((210, 160, 3), np.uint8)
-    picture = draw([screen], saliency=np.ones((28, 28), "f4"))
-    assert (np.asarray(picture) == overlay(Image.fromarray(screen), np.ones((28, 28), "f4")).getpixel((0, 0))).all()
+    screen[100:104, 80:82] = ball = (200, 72, 72)
+    shown = np.asarray(overlay(Image.fromarray(screen), np.ones((28, 28), "f4")))
+    assert (shown[100:104, 80:82] == ball).all()
+    assert (shown[99, 80] != 0).any()
+
+
+def test_the_picture_shows_it():
+    screen, saliency = np.zeros((210, 160, 3), np.uint8), np.ones((28, 28), "f4")
+    picture = np.asarray(draw([screen], saliency=saliency))
+    assert np.array_equal(picture[::3, ::5], np.asarray(overlay(Image.fromarray(screen), saliency)))

@@ -11,8 +11,9 @@ from PIL import Image
 from tensorboardX.crc32c import crc32c
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+from training.evaluator import Evaluation
 from training.monitor import Snapshot
-from training.tensorboard import TensorBoardFile
+from training.tensorboard import TAGS, TensorBoardFile
 
 SNAPSHOT = Snapshot(500, 2.5, 200.0, 3, 1.5, 4.0, math.nan, 0.9, 0.01, 0.2)
 
@@ -38,15 +39,41 @@ def refuse(error):
     raise AssertionError(error)
 
 
-def test_each_known_number_of_a_snapshot_is_a_scalar_under_its_name(tmp_path):
-    TensorBoardFile(tmp_path, refuse)(SNAPSHOT)
+def test_each_known_number_of_a_snapshot_is_a_scalar_in_its_group(tmp_path):
+    TensorBoardFile(tmp_path, refuse, learning_rate=lambda: 1e-3)(SNAPSHOT)
     (path,) = tmp_path.iterdir()
     first, start, event = events(path)
     assert first.file_version == "brain.Event:2"
     assert (start.step, start.session_log.status) == (0, SessionLog.START)
     assert event.step == 500
-    expected = {name: x for name, x in dataclasses.asdict(SNAPSHOT).items() if name not in ("step", "evaluation")}
-    assert {v.tag: v.simple_value for v in event.summary.value} == pytest.approx(expected)
+    assert {v.tag: v.simple_value for v in event.summary.value} == pytest.approx(
+        {
+            "score/training": 1.5,
+            "score/best_game": 4.0,
+            "learning/epsilon": 0.9,
+            "learning/loss": 0.01,
+            "learning/mean_q": 0.2,
+            "learning/learning_rate": 1e-3,
+            "time/episodes": 3,
+            "time/seconds": 2.5,
+            "time/steps_per_second": 200.0,
+        }
+    )
+    shown = {*TAGS.values(), "step", "evaluation"}
+    assert shown == {field.name for field in dataclasses.fields(Snapshot)}, "evaluations are points of their own"
+
+
+def test_an_evaluation_is_a_point_and_the_settings_are_a_table(tmp_path):
+    file = TensorBoardFile(tmp_path, refuse)
+    file.add_evaluation(Evaluation(600, [1.0, 2.0]))
+    file.add_settings(0, {"gamma": 0.99, "game": "pong"})
+    (path,) = tmp_path.iterdir()
+    *_, evaluation, settings = events(path)
+    (value,) = evaluation.summary.value
+    assert (evaluation.step, value.tag, value.simple_value) == (600, "score/evaluation", 1.5)
+    (value,) = settings.summary.value
+    assert (value.tag, value.metadata.plugin_data.plugin_name) == ("settings", "text")
+    assert value.tensor.string_val[0].decode().splitlines()[2:] == ["| gamma | 0.99 |", "| game | pong |"]
 
 
 def test_a_film_stays_as_it_is(tmp_path):

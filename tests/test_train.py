@@ -187,8 +187,12 @@ def test_in_a_notebook_it_prints_lines_and_leaves_the_signals_to_it(tmp_path):
     notebook = nbformat.v4.new_notebook(cells=cells)
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": tmp_path}}).execute()
     before, shown, after = (cell.outputs for cell in notebook.cells)
-    lines = "".join(output.data["text/plain"] for output in shown)
-    assert re.search(r"^1,200/1,200 100\.0%  score .* left 0 s$", lines, re.MULTILINE)
+    texts = [output.data["text/plain"] for output in shown if output.output_type == "display_data"]
+    progress = [text for text in texts if re.match(r" *[\d,]+/1,200 ", text)]
+    assert len(progress) == 1, "a line that is kept up to date"
+    assert re.fullmatch(r"1,200/1,200 100\.0%  score .* left 0 s", progress[0])
+    lines = "".join(texts)
+    assert any("data:image/png;base64," in output.data.get("text/html", "") for output in shown), "the learning curve"
     assert "policy.h5 is the policy of step" in lines
     assert after[0].text == before[0].text
 

@@ -17,7 +17,6 @@ from keras_rl import rl
 from keras_rl.memory import SequentialMemory
 from models.policy_file import WINDOW_LENGTH
 from processors.atari import AtariProcessor
-from training.progress import duration
 from training.run import Run
 
 BYTES_OF_WORKER = 60_000_000
@@ -96,6 +95,7 @@ def settle_by_measurement(
     if config.precision != "auto" and minutes is None:
         return run
 
+    console.say(screen, "Measuring how fast this machine is ...")
     started = time.monotonic()
     trial = dataclasses.replace(config, steps=10**6, warmup_steps=1_000, memory_size=20_000)
     environments = build_environments(trial)
@@ -115,10 +115,10 @@ def settle_by_measurement(
             seconds_left -= min(max(of_games, SHARE_OF_EVALUATIONS * seconds_left), seconds_left / 2)
         config = dataclasses.replace(config, steps=max(1_000, int(speed * seconds_left)))
     updates = ", ".join(f"{1_000 * seconds:.1f} ms in {name}" for name, seconds in update_seconds.items())
-    screen.print(
+    console.say(
+        screen,
         f"Measured here: an update takes {updates}. {config.steps:,} steps in {precision} will take about "
-        f"{duration(config.steps / speed)}.",
-        soft_wrap=True,
+        f"{console.duration(config.steps / speed)}.",
     )
     return dataclasses.replace(run, config=config, steps=config.steps)
 

@@ -24,11 +24,12 @@ from keras_rl.agent import DQNAgent
 from keras_rl.checkpoint import Checkpointer, CheckpointError
 from models.policy_file import PolicyFileError, TrainedPolicy, load_policy, save_policy
 from reports.film import GameFilm
+from reports.inline import in_notebook, show_inline
 from reports.learning_curve import draw_learning_curve
 from training.averaging import PolicyAverage
 from training.evaluator import Evaluation, Evaluator
 from training.monitor import MetricsFile, TrainingMonitor
-from training.progress import ProgressDisplay, duration
+from training.progress import ProgressDisplay
 from training.run import Run
 from training.saving import PolicySaver
 from training.tensorboard import TensorBoardFile
@@ -65,7 +66,10 @@ class Training:
         try:
             run.write()
             metrics_file = MetricsFile(run.folder / "metrics.csv", self._warn, self.monitor.reported_step)
-            self.tensorboard = TensorBoardFile(run.folder, self._warn, self.monitor.reported_step)
+            self.tensorboard = TensorBoardFile(
+                run.folder, self._warn, self.monitor.reported_step, lambda: float(dqn.learner.optimizer.learning_rate)
+            )
+            self.tensorboard.add_settings(self.start, dataclasses.asdict(config))
         except OSError as error:
             raise console.UsageError(f"{run.folder} cannot be written ({error.strerror}); make room there.") from error
         self.display = ProgressDisplay(run.steps, screen)
@@ -120,7 +124,10 @@ class Training:
         scores = score_games(
             TrainedPolicy(tuple(weights), {}), protocol, [BreakOff(self.dqn)], self.games, self.workers
         )
-        return None if self.dqn.stop_training else scores
+        if self.dqn.stop_training:
+            self._print("The evaluation is broken off; it is played again when the training goes on.")
+            return None
+        return scores
 
     def _on_evaluation(self, evaluation: Evaluation) -> None:
         is_best, highest = evaluation is self.evaluator.best, self.evaluator.highest
@@ -131,6 +138,7 @@ class Training:
             rank += f", {highest.mean:,.1f} at step {highest.step:,}"
         number = f"Evaluation {self.evaluator.number} of {self._num_evaluations}"
         self._print(f"{number}, step {evaluation.step:,}: {_in_words(evaluation)}; {rank}.")
+        self.tensorboard.add_evaluation(evaluation)
         try:
             if is_best:
                 self._save(evaluation.step, self.run.folder / "best.h5", evaluation)
@@ -138,7 +146,7 @@ class Training:
             film = GameFilm(".gif", MAX_FILM_SECONDS)
             best_game = self.games[int(np.argmax(evaluation.scores))]
             self.protocol.build_environment(on_frame=film.on_frame).set_state(best_game)
-            self.tensorboard.add_picture(evaluation.step, "best_evaluation_game", film.to_bytes())
+            self.tensorboard.add_picture(evaluation.step, "score/best_evaluation_game", film.to_bytes())
         except (OSError, ValueError) as error:
             self._warn(error)
 
@@ -185,17 +193,19 @@ class Training:
         steps = f"{self.dqn.step:,}" if finished else f"{self.dqn.step:,} of {run.steps:,}"
         these = f", {done:,} of them" if self.start else ""
         self._print(
-            f"{'Done' if finished else 'Stopped'}: {steps} agent steps{these} in {duration(seconds)}, "
+            f"{'Done' if finished else 'Stopped'}: {steps} agent steps{these} in {console.duration(seconds)}, "
             f"{done / seconds:,.0f} a second."
         )
         self._print(f"{saved} is {self._which_policy(best)}")
         play = console.command("play.py", *([] if saved == Path("policy.h5") else ["--policy", saved]))
-        self._print(f"Watch it play:      {play}")
-        self._print(f"Look at the curve:  {run.folder / 'learning_curve.png'} (its numbers: metrics.csv)")
+        commands = {"Watch it play": play, "Look at the curve": run.folder / "learning_curve.png"}
         if not finished:
-            self._print(f"Go on with it:      {console.command('train.py', '--resume', run.folder)}")
+            commands["Go on with it"] = console.command("train.py", "--resume", run.folder)
         if self.aside:
-            self._print(f"Watch the other:    {console.command('play.py', '--policy', self.aside)}")
+            commands["Watch the other"] = console.command("play.py", "--policy", self.aside)
+        self._print_commands(commands)
+        if in_notebook():
+            show_inline(run.folder / "learning_curve.png")
         return console.DONE if finished else console.STOPPED
 
     def _which_policy(self, best: Evaluation | None) -> str:
@@ -241,7 +251,12 @@ class Training:
             self._print(f"Not saved this time, the training goes on: {error}")
 
     def _print(self, text: str) -> None:
-        self.screen.print(text, soft_wrap=True)
+        console.say(self.screen, text)
+
+    def _print_commands(self, commands: dict[str, object]) -> None:
+        """What to do next, each in a line that can be copied."""
+        for what, words in commands.items():
+            self.screen.print(f"{what + ':':19} {words}", soft_wrap=True, markup=False)
 
 
 class StopNotice(rl.callbacks.Callback):

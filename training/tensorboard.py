@@ -4,19 +4,33 @@ import io
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboardX.proto.tensor_pb2 import TensorProto
+from tensorboardX.proto.tensor_shape_pb2 import TensorShapeProto
 
+from training.evaluator import Evaluation
 from training.monitor import Snapshot
+
+TAGS = {  # of TensorBoard, which makes a group of what is before the slash, and the names of `Snapshot`
+    "score/training": "score",
+    "score/best_game": "best_score",
+    "learning/epsilon": "epsilon",
+    "learning/loss": "loss",
+    "learning/mean_q": "mean_q",
+    "time/episodes": "episodes",
+    "time/seconds": "seconds",
+    "time/steps_per_second": "steps_per_second",
+}
 
 
 class TensorBoardFile:
-    """Writes snapshots as scalars, under the names of `Snapshot`, and films of games as pictures that move.
+    """Writes snapshots as scalars in the groups of `TAGS`, settings as a text, films of games as pictures that move.
 
     Where that fails, it calls `warn(error)` and leaves the event out: a full disk must not end a training.
 
@@ -24,22 +38,45 @@ class TensorBoardFile:
         folder: Where the file will be; TensorBoard reads all that are in it.
         warn: See above.
         step: Agent steps of the last snapshot before. What an earlier file has of later ones does not count.
+        learning_rate: Tells it, when a snapshot comes.
 
     Raises:
         OSError: If the file cannot be begun.
     """
 
-    def __init__(self, folder: Path, warn: Callable[[Exception], None], step: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        warn: Callable[[Exception], None],
+        step: int = 0,
+        learning_rate: Callable[[], float] | None = None,
+    ) -> None:
         self.warn = warn
+        self.learning_rate = learning_rate
         self._writer = EventsWriter(str(folder / "events"))
         self._write(Event(step=step, session_log=SessionLog(status=SessionLog.START)))
 
     def __call__(self, snapshot: Snapshot) -> None:
-        numbers = {name: float(number) for name, number in asdict(snapshot).items() if name != "step"}
+        numbers = {tag: float(getattr(snapshot, name)) for tag, name in TAGS.items()}
+        if self.learning_rate:
+            numbers["learning/learning_rate"] = self.learning_rate()
         self._add(
             snapshot.step,
-            *(Summary.Value(tag=name, simple_value=x) for name, x in numbers.items() if not math.isnan(x)),
+            *(Summary.Value(tag=tag, simple_value=x) for tag, x in numbers.items() if not math.isnan(x)),
         )
+
+    def add_evaluation(self, evaluation: Evaluation) -> None:
+        """Adds the mean score, a point at the step of which the policy is. For `Evaluator.listeners`."""
+        self._add(evaluation.step, Summary.Value(tag="score/evaluation", simple_value=evaluation.mean))
+
+    def add_settings(self, step: int, settings: dict[str, Any]) -> None:
+        """Adds a table of settings, as a text."""
+        table = "\n".join(
+            ["| setting | value |", "|---|---|", *(f"| {name} | {settings[name]} |" for name in settings)]
+        )
+        text = TensorProto(dtype="DT_STRING", string_val=[table.encode()], tensor_shape=TensorShapeProto())
+        metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
+        self._add(step, Summary.Value(tag="settings", metadata=metadata, tensor=text))
 
     def add_picture(self, step: int, name: str, data: bytes) -> None:
         """Adds a picture, a file that Pillow knows; a GIF may move."""
