@@ -36,7 +36,7 @@ def option(
 class Config:
     """One training. Steps are agent steps, of `action_repeat` = 4 emulator frames each."""
 
-    game: str = option("breakout", "ALE game: breakout, Breakout or ALE/Breakout-v5 alike")
+    game: str = option("breakout", "ALE game; breakout, Breakout and ALE/Breakout-v5 are the same")
     steps: int = option(4_000_000, "length of the training, in agent steps", low=1)
     seed: int = option(0, "makes the whole run repeatable", low=0, high=2**31 - 1)
     sticky: float = option(
@@ -47,13 +47,13 @@ class Config:
     )
     start_from: str = option(
         "",
-        "policy.h5 to go on from instead of random weights; give --epsilon-start 0.1 --learning-rate 1e-4 with it, say",
+        "policy.h5 to begin with instead of random weights, for example with --epsilon-start 0.1 --learning-rate 1e-4",
     )
     num_environments: int = option(32, "games played side by side, acting in one network call", low=1, high=256)
     keras_rl_views: float = option(
         0.25,
-        "share of the games played as keras-rl's example sees them: the last frame as it is, FIRE left to the agent; "
-        "the policy is then good at either",
+        "share of the games that look as in keras-rl's example: the last frame as it is, and nobody presses FIRE; the "
+        "policy then plays under either view",
         low=0,
         high=1,
         changeable=True,
@@ -90,13 +90,13 @@ class Config:
     )
     log_rewards: bool = option(
         True,
-        "learn from sign(r) log2(1 + |r|) (Hester et al. 2018), so that the higher bricks of Breakout are worth more; "
-        "without it rewards are clipped to [-1, 1] (Mnih et al. 2015)",
+        "learn from sign(r) log2(1 + |r|): the upper bricks of Breakout are worth more (Hester et al. 2018); without "
+        "it rewards are clipped to [-1, 1] (Mnih et al. 2015)",
     )
     life_loss_penalty: float = option(
         1.0,
-        "taken from the reward of a step that costs a life, so that lives are worth something when points are rare "
-        "(Mnih et al. 2015: 0)",
+        "points taken from the reward of a step that costs a life, so that lives count where points are rare (Mnih et "
+        "al. 2015: 0)",
         low=0,
         high=100,
         changeable=True,
@@ -108,28 +108,28 @@ class Config:
     dueling: bool = option(False, "dueling network (Wang et al. 2016)")
     num_quantiles: int = option(
         32,
-        "quantiles of the return that are learned (QR-DQN, Dabney et al. 2018: 200); 1: its mean only, plain DQN",
+        "quantiles of the return to learn (QR-DQN, Dabney et al. 2018: 200); 1 is plain DQN, which learns the mean",
         low=1,
         high=1_000,
     )
     terminal_on_life_loss: bool = option(True, "a lost life ends the return, not the game (Mnih et al. 2015)")
     average_window: int = option(
         25,
-        "networks, a thousandth of the training apart, whose mean is what is evaluated and saved (Polyak & Juditsky "
-        "1992); 1: the last network alone",
+        "evaluate and save the mean of so many networks, each a thousandth of the training apart (Polyak & Juditsky "
+        "1992); 1 is the last network alone",
         low=1,
         high=1_000,
     )
     evaluations: int = option(
         10,
-        "times that the policy plays full games to be scored, the last time at the end; the best one is kept",
+        "evaluations in a training, the last one at its end; the best policy is kept",
         low=0,
         high=10_000,
     )
     evaluation_games: int = option(16, "full games in an evaluation", low=1, high=10_000)
     precision: str = option(
         "auto",
-        "number format the network computes in; auto measures which is fastest here. The weights are float32",
+        "number format that the network computes in; auto measures which is faster here; weights are float32",
         choices=("auto", "float32", "bfloat16"),
     )
 
@@ -228,7 +228,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "smoke": (
-        "a minute to see that everything works; it learns nothing",
+        "a minute to see that everything works; learns nothing, and writes smoke.h5",
         {
             "steps": 4_000,
             "memory_size": 4_000,

@@ -2,7 +2,7 @@
 
     attributes   keras_version, backend, model_config (JSON of a Sequential, keys that Keras 2 and 3 share)
                  dqn_<fact>: what is known about the policy (game, actions, steps, score, ...)
-    model_weights/<layer>/<layer>/{kernel,bias}:0   float32, see models/layer_weights.py
+    model_weights/<layer>/<layer>/{kernel,bias}:0   float32, see keras_h5/layers.py
 
 The network takes (batch, 4, 84, 84) float32 in [0, 1], oldest frame first, and returns (batch, nb_actions)
 Q-values in the order of the game's minimal action set. Writing and reading need neither Keras nor TensorFlow.
@@ -132,7 +132,7 @@ def save_policy(
     Args:
         path: the file to write, with a name in .h5; a symbolic link is followed.
         weights: kernel and bias of the five layers that have any, as `nature_cnn(n).get_weights()` returns
-            them, in any float dtype (bfloat16 too). Fold another head first, see models/heads.py.
+            them, in any float dtype (bfloat16 too). Fold another head first, see keras_rl/heads.py.
         facts: JSON values by name. They become the attributes dqn_<name>: numbers and text as HDF5 has them,
             everything else as JSON text. Tuples come back as lists.
 

@@ -11,10 +11,10 @@ from processors.frames import small_grey
 
 
 class AtariProcessor(rl.core.Processor):
-    """The only place where frames become 84x84 grey, rewards are clipped and states are scaled.
+    """The only place where frames become 84 x 84 grey, and rewards and states are scaled.
 
     Args:
-        log_rewards: whether a larger reward counts for more, see `process_reward`.
+        log_rewards: whether rewards count by their logarithm, as in train.py's default, instead of being clipped.
         life_loss_penalty: what is taken from the processed reward of a step that costs a life.
     """
 

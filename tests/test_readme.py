@@ -29,7 +29,7 @@ ROWS = {
 }
 NATURE = dataclasses.replace(Config(), **PRESETS["nature"][1])
 RUN = re.compile(r"python ((?:train|play|evaluate)\.py[^`\n]*)")
-COMMANDS = {line for text in TEXTS.values() for line in RUN.findall(text) if "--help" not in line}
+COMMANDS = {line for text in TEXTS.values() for line in RUN.findall(text) if not re.search("--help|--version", line)}
 NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 
 
