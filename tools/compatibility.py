@@ -199,13 +199,17 @@ def page(results: list[Result]) -> str:
 
 Written by `python tools/compatibility.py` on {today.day} {today:%B %Y}: {agreeing} of {len(results)} cells agree.
 
-A cell is a virtual environment of its own. In it the `policy.h5` of this repository is opened by `load_model`, with
-default arguments and with `compile=False`, by `load_weights` of a network built anew, and by the stock
-`DQNAgent.load_weights` of keras-rl2 1.0.5, in the oldest cell of keras-rl 0.4.2, where that runs unmodified. The last
-column is the way back: what is saved there, read here by `load_policy`, with which `play.py` and `evaluate.py` begin.
+A cell is a virtual environment of its own. In it the `policy.h5` of this repository is opened in four ways:
 
-The numbers are the largest difference of a Q-value from that of `tools/check_policy.py`, which computes the network in
-float64 without Keras, over {NUM_STATES} states of random pixels; up to {TOLERANCE:g} counts as equal.
+- by `load_model`, with default arguments;
+- by `load_model` with `compile=False`;
+- by `load_weights` of a network built anew;
+- by the stock `DQNAgent.load_weights` where it runs unmodified: of keras-rl2 1.0.5, in the oldest cell keras-rl 0.4.2.
+
+The last column is the way back: what is saved there is read here by `load_policy`, as `play.py` reads it.
+
+`tools/check_policy.py` computes the same network in float64, without Keras. The numbers are the largest difference of a
+Q-value from that, over {NUM_STATES} states of random pixels. Up to {TOLERANCE:g} counts as equal.
 
 {table(results)}
 
