@@ -1,1 +1,1 @@
-"""The network, and the files that hold its weights. Importing this package loads no TensorFlow."""
+"""The network, and the files that hold its weights. Importing this package loads no Keras."""

@@ -1,1 +1,1 @@
-"""What stands between an environment and an agent."""
+"""Frames, rewards and states as the network sees them."""

@@ -91,6 +91,18 @@ def test_every_link_leads_to_a_file(name):
             assert ((REPOSITORY / name).parent / link).exists(), link
 
 
+def test_every_file_and_every_name_on_the_pages_exists():
+    code = "".join((REPOSITORY / name).read_text() for name in TRACKED if name.endswith(".py"))
+    for page, text in TEXTS.items():
+        for path in re.findall(r"`((?:[\w.-]+/)+[\w-]+\.(?:py|ipynb|md|h5))`", text):
+            places = (REPOSITORY / path, REPOSITORY / page / ".." / path)
+            assert path.startswith(("rl/", "runs/")) or any(place.exists() for place in places), (page, path)
+        for name in re.findall(
+            r"`(?:\w+\.)*(_[a-z]+(?:_[a-z\d]+)*|[a-z]+(?:_[a-z\d]+)+|[A-Z][a-z]+[A-Z]\w+)(?:\(\))?`", text
+        ):
+            assert re.search(rf"\b{name}\b", code), (page, name)
+
+
 def test_a_frames_way_goes_through_the_files_that_the_readme_lists():
     section = README.split("## How it works")[1].split("\n## ")[0]
     stations = re.findall(r"^(\w+/\w+\.py) +(\w+) ", section, re.MULTILINE)
