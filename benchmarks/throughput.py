@@ -9,6 +9,7 @@ in turn, each in a fresh process, as many times as there are rounds. Linux or ma
 slows down twentyfold when it has to share its cores.
 """
 
+import importlib.util
 import json
 import os
 import resource
@@ -36,8 +37,16 @@ PEERS: dict[str, tuple[str, str | None, tuple[str, ...]]] = {
     "cleanrl": ("cleanrl.py", "cleanrl.txt", ()),
     "ours_stock": ("ours.py", None, ("--preset", "keras-rl")),
     "ours_8envs": ("ours.py", None, ("--environments", "8")),
+    "ours_8envs_jax": ("ours.py", None, ("--environments", "8")),
+    "default_0workers": ("ours.py", None, ("--workers", "0")),
+    "default_1worker": ("ours.py", None, ("--workers", "1")),
+    "default_2workers": ("ours.py", None, ("--workers", "2")),
 }
+SETTINGS = {"ours_8envs_jax": ("env", "KERAS_BACKEND=jax")}  # put before the command
+USUAL = [name for name in PEERS if name not in SETTINGS or importlib.util.find_spec("jax")]
 REFERENCE = "ours_8envs"
+# These replay two transitions per agent step instead of eight, so they are compared with each other alone.
+REFERENCE_OF_DEFAULTS = "default_0workers"
 ROOFLINE = "roofline"  # measured in every round, like a peer
 SUSPECT_CORES = 0.1  # used by other programs during a measurement
 
@@ -51,7 +60,7 @@ class PeerError(RuntimeError):
 def main() -> int:
     """Installs, measures, prints."""
     parser = console.ArgumentParser(__doc__)
-    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS), metavar="NAME", help=", ".join(PEERS))
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=USUAL, metavar="NAME", help=", ".join(PEERS))
     parser.add_argument("--rounds", type=console.number(int, 1, 1_000), default=3, metavar="N", help="(default: 3)")
     parser.add_argument(
         "--steps",
@@ -68,7 +77,8 @@ def main() -> int:
     for name in dict.fromkeys(given.peers):
         script, requirements, arguments = PEERS[name]
         python = environment(FOLDER / "peers" / requirements) if requirements else sys.executable
-        commands[name] = [str(python), str(FOLDER / "peers" / script), *arguments, "--steps", str(given.steps)]
+        command = [str(python), str(FOLDER / "peers" / script), *arguments, "--steps", str(given.steps)]
+        commands[name] = [*SETTINGS.get(name, ()), *command]
     results = measure(commands, given.rounds)
     print("\n" + table(results))
     if given.json:
@@ -133,15 +143,17 @@ def table(results: dict[str, list[Result]]) -> str:
     flops = roofline[0]["flops_per_step"]
     speeds = {n: [r["steps"] / r["seconds"] for r in rs] for n, rs in results.items() if n != ROOFLINE}
     lines = [
-        f"| trained by | steps/s | lowest to highest | {REFERENCE} is | peak memory | of the roofline |",
+        "| trained by | steps/s | lowest to highest | the reference is | peak memory | of the roofline |",
         "|---|---|---|---|---|---|",
     ]
     for name, values in speeds.items():
         speed = statistics.median(values)
-        ratio = f"{statistics.median(speeds[REFERENCE]) / speed:.2f}x" if REFERENCE in speeds else "-"
+        is_default = name.startswith("default")
+        reference = REFERENCE_OF_DEFAULTS if is_default else REFERENCE
+        ratio = f"{statistics.median(speeds[reference]) / speed:.2f}x" if reference in speeds else "-"
         memory = max(r["peak_rss_bytes"] for r in results[name]) / 1e9
         precision = results[name][0]["settings"]["precision"]
-        share = f"{100 * speed * flops / peak[precision]:.0f}% of {precision}"
+        share = "-" if is_default else f"{100 * speed * flops / peak[precision]:.0f}% of {precision}"
         lines.append(
             f"| {name} | {speed:.1f} | {min(values):.1f} to {max(values):.1f} | {ratio} | {memory:.2f} GB | {share} |"
         )
@@ -150,6 +162,7 @@ def table(results: dict[str, list[Result]]) -> str:
     suspect = f" Other programs used up to {others:.1f} cores meanwhile." if others > SUSPECT_CORES else ""
     shares = "".join("\n" + update_share(name, results[name]) for name in speeds if name.startswith("ours"))
     return "\n".join(lines) + (
+        f"\n\nThe reference is {REFERENCE}, of the defaults {REFERENCE_OF_DEFAULTS}."
         f"\n{shares}\n\nThe roofline: this machine multiplies matrices at {rates}; "
         f"an agent step takes {flops / 1e6:,.0f} million floating-point operations.{suspect}"
     )

@@ -6,6 +6,7 @@ transitions as everywhere else.
 """
 
 import dataclasses
+import functools
 import statistics
 import sys
 import time
@@ -18,24 +19,28 @@ from rich.console import Console
 
 import train
 from config import PRESETS, Config
+from environments.workers import Workers
 from training.measurement import settle_by_measurement
 from training.run import Run
 
-PACKAGES = ("tensorflow", "keras", "keras-rl2", "numpy", "gymnasium", "ale-py", "pillow")
+PACKAGES = ("keras", "keras-rl2", "numpy", "gymnasium", "ale-py", "pillow")
 
 
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--preset", choices=PRESETS, default="default")
     arguments.add_argument("--environments", type=int, help="games, and agent steps from one update to the next")
+    arguments.add_argument("--workers", type=int, default=0, help="processes that the games are played in")
     given = arguments.parse_args()
+    workers = Workers(given.workers)
+    build_environments = functools.partial(train.build_environments, workers=workers)
     config = Config(**PRESETS[given.preset][1])
     if given.environments:
         config = dataclasses.replace(config, num_environments=given.environments, train_interval=given.environments)
     config = dataclasses.replace(config, warmup_steps=WARMUP_STEPS, epsilon_start=config.epsilon_end)
     run = Run(Path("runs"), config, Path("policy.h5"), config.steps)
-    config = settle_by_measurement(run, None, Console(stderr=True), train.build_environments, train.build_agent).config
-    environments = train.build_environments(config)
+    config = settle_by_measurement(run, None, Console(stderr=True), build_environments, train.build_agent).config
+    environments = build_environments(config)
     dqn = train.build_agent(config, environments)
 
     import keras
@@ -58,10 +63,12 @@ def main() -> None:
         updating.append(time.perf_counter() - sampled)
     settings = {
         **dataclasses.asdict(config),
+        "workers": given.workers,
+        "backend": keras.backend.backend(),
         "sample_seconds": statistics.median(sampling),
         "update_seconds": statistics.median(updating),
     }
-    report(stopwatch, PACKAGES, settings)
+    report(stopwatch, (keras.backend.backend(), *PACKAGES), settings)
 
 
 if __name__ == "__main__":
