@@ -4,10 +4,14 @@ import argparse
 import dataclasses
 import difflib
 import math
+import reprlib
 from dataclasses import dataclass
 from typing import Any
 
 from console import UsageError, number
+
+MOST = 10**12  # steps or observations: more than anybody means
+MAX_CONFIG_BYTES = 2**16  # of a config.json
 
 
 def option(
@@ -137,12 +141,14 @@ class Config:
         for field in dataclasses.fields(self):
             value, about, kind = getattr(self, field.name), field.metadata, type(field.default)
             if type(value) is not kind and not (kind is float and type(value) is int):
-                raise UsageError(f"{flag(field)} is {value!r}; it has to be of type {kind.__name__}.")
+                raise UsageError(f"{flag(field)} is {reprlib.repr(value)}; it has to be of type {kind.__name__}.")
             if about["choices"] and value not in about["choices"]:
-                raise UsageError(f"{flag(field)} is {value}; it is one of {', '.join(about['choices'])}.")
+                raise UsageError(f"{flag(field)} is {reprlib.repr(value)}; it is one of {', '.join(about['choices'])}.")
             # `not (...)` refuses NaN as well
-            if isinstance(value, (int, float)) and not (about["low"] <= value <= about["high"]):
-                raise UsageError(f"{flag(field)} is {value}; it has to be {_range_in_words(about)}.")
+            high = min(about["high"], MOST) if kind is int else about["high"]
+            if isinstance(value, (int, float)) and not (about["low"] <= value <= high):
+                limits = _range_in_words(about["low"], high, value)
+                raise UsageError(f"{flag(field)} is {reprlib.repr(value)}; it has to be {limits}.")
         smallest = self._smallest_memory
         if self.memory_size < max(smallest, self.batch_size):
             raise UsageError(
@@ -306,8 +312,7 @@ def _value_in_words(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value) or "none"
 
 
-def _range_in_words(about: Any) -> str:
-    low, high = about["low"], about["high"]
-    if math.isinf(high):
-        return f"at least {low:,}"
+def _range_in_words(low: float, high: float, value: float) -> str:
+    if high >= MOST:  # nobody needs to hear of it
+        return f"at most {high:,}" if value > high else f"at least {low:,}"
     return f"between {low:,} and {high:,}"

@@ -1,9 +1,12 @@
-"""What the command lines share: messages instead of tracebacks, and a quiet start of TensorFlow."""
+"""What the commands share: messages instead of tracebacks, output that never fails, a quiet start of TensorFlow."""
+
+from __future__ import annotations
 
 import argparse
 import contextlib
 import difflib
 import importlib.metadata
+import io
 import math
 import os
 import platform
@@ -12,11 +15,16 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn, TextIO
 
-DONE, SCORE_NOT_REACHED, BAD_INPUT, STOPPED = 0, 1, 2, 130  # exit statuses
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Exit statuses. A fault of the program has its own: Python's 1 would say that a score was not reached.
+DONE, SCORE_NOT_REACHED, BAD_INPUT, DIVERGED, FAILED, STOPPED = 0, 1, 2, 3, 70, 130
 
 
 class UsageError(ValueError):
@@ -101,23 +109,34 @@ def say(screen: Any, text: str) -> None:
     screen.print(text, soft_wrap=not screen.is_terminal, highlight=False, markup=False)
 
 
-def run(main: Callable[[], int], *mistakes: type[ValueError]) -> None:
+def run(main: Callable[[], int], *mistakes: type[Exception]) -> None:
     """Ends the process with the status that `main()` returns.
 
     A mistake of the person (`UsageError` and the exceptions named) becomes one line on standard error and status
-    2, Ctrl-C status 130. Anything else is a mistake of ours and keeps its traceback.
+    2, Ctrl-C status 130. Anything else is a mistake of ours: a traceback and status 70. What is printed meanwhile is
+    dropped where it cannot be written: into a closed pipe, say, on a full disk, or when the terminal has gone.
     """
+    _never_fail_to_print()
     try:
         status = main()
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         status = STOPPED
-    except ValueError as error:
-        if not isinstance(error, (UsageError, *mistakes)):
-            raise
-        print(f"{os.path.basename(sys.argv[0])}: {error}", file=sys.stderr)
-        status = BAD_INPUT
+    except Exception as error:
+        if isinstance(error, (UsageError, *mistakes)):
+            print(f"{os.path.basename(sys.argv[0])}: {error}", file=sys.stderr)
+            status = BAD_INPUT
+        else:
+            traceback.print_exc()
+            status = FAILED
     sys.exit(status)
+
+
+def screen() -> Console:
+    """Where a command prints. Square brackets and colons in a text are what they are, no markup."""
+    from rich.console import Console  # here: some tools do without it
+
+    return Console(highlight=False, markup=False, emoji=False)
 
 
 def start_keras() -> None:
@@ -126,7 +145,16 @@ def start_keras() -> None:
     It is shown if that fails, or if TF_CPP_MIN_LOG_LEVEL is set, which asks for it.
     """
     with contextlib.nullcontext() if "TF_CPP_MIN_LOG_LEVEL" in os.environ else _quiet_standard_error():
-        import keras
+        try:
+            import keras
+        except (
+            ImportError,
+            ValueError,
+        ) as error:  # the latter for a name that Keras does not know, or a bad keras.json
+            raise UsageError(
+                f"Keras cannot start ({' '.join(str(error).split())[:200]}); install the backend that KERAS_BACKEND "
+                "or ~/.keras/keras.json names, or set KERAS_BACKEND=tensorflow."
+            ) from error
 
         keras.ops.zeros(1)  # the first operation looks for devices, and says so
 
@@ -139,17 +167,81 @@ def versions(*names: str) -> dict[str, str]:
     return {backend: sys.modules[backend].__version__} | {name: importlib.metadata.version(name) for name in names}
 
 
+class _Dropping(io.RawIOBase):
+    """A standard stream that drops what it cannot write."""
+
+    def __init__(self, raw: Any) -> None:
+        self.raw = raw
+        self.name, self.mode = raw.name, raw.mode
+
+    def write(self, data: Any) -> int:
+        try:
+            written = self.raw.write(data)
+        except OSError:
+            written = None
+        return memoryview(data).nbytes if written is None else written  # None: it would have to wait
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self.raw.fileno()
+
+    def isatty(self) -> bool:
+        return self.raw.isatty()
+
+
+def _never_fail_to_print() -> None:
+    """Lets the process' standard streams drop what they cannot write; those of a notebook or a test stay."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # closed: else the next file that is opened gets this number, and what is printed
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif stream is getattr(sys, f"__{name}__") and isinstance(stream, io.TextIOWrapper):
+            setattr(sys, name, _dropping(stream))
+
+
+def _dropping(stream: io.TextIOWrapper) -> TextIO:
+    with contextlib.suppress(OSError):
+        stream.flush()
+    buffer: Any = stream.buffer
+    is_buffered = isinstance(buffer, io.BufferedWriter)  # not with python -u
+    raw = _Dropping(buffer.raw if is_buffered else buffer)
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw) if is_buffered else raw,  # type: ignore[arg-type]
+        encoding=stream.encoding,
+        errors="backslashreplace",
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
+def _temporary_file() -> IO[bytes]:
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:  # a full disk
+        return open(os.devnull, "r+b")
+
+
 @contextlib.contextmanager
 def _quiet_standard_error() -> Iterator[None]:
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as kept:
+    with _temporary_file() as kept:
         screen = os.dup(2)
         os.dup2(kept.fileno(), 2)
         try:
             yield
+        except UsageError:
+            raise
         except BaseException:
             kept.seek(0)
-            os.write(screen, kept.read())
+            with contextlib.suppress(OSError):
+                os.write(screen, kept.read())
             raise
         finally:
             os.dup2(screen, 2)

@@ -10,25 +10,23 @@ Exit status: 0 done, 1 --min-score not reached, 2 bad input.
 """
 
 import argparse
-import contextlib
 import dataclasses
 import datetime
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 import console
-from config import Config, options_of, up_to_date
+from config import MAX_CONFIG_BYTES, Config, options_of, up_to_date
 from environments.atari import UnknownGameError
 from environments.workers import HERE, WorkerError, Workers, default_workers
 from evaluation.protocol import MAX_ENVIRONMENTS, Protocol, load_policy_and_game, score_games
 from evaluation.reference_scores import REFERENCES
 from evaluation.statistics import summary
 from keras_h5 import files
-from models.policy_file import PolicyFileError, TrainedPolicy
+from models.policy_file import TrainedPolicy
 from screens.games_progress import GamesProgress
 
 PACKAGES = ("keras", "ale-py", "numpy", "pillow")  # that scores may depend on
@@ -150,11 +148,11 @@ def _metrics_of(policy: TrainedPolicy, path: Path) -> Path | None:
     """The metrics.csv of the training that made a policy: in runs/, beside it, or for the one that ships in docs/."""
     for folder in (Path("runs", Path(str(policy.facts.get("run", ""))).name), path.parent, SHIPPED):
         try:
-            settings = json.loads((folder / "config.json").read_text())
-        except (OSError, ValueError):
+            settings = _as_dict(json.loads(files.read(folder / "config.json", MAX_CONFIG_BYTES)))
+        except (OSError, ValueError, RecursionError):
             continue
         trained_with = _as_dict(policy.facts.get("config"))
-        if trained_with and trained_with.items() <= settings.items() and (folder / "metrics.csv").exists():
+        if trained_with and trained_with.items() <= settings.items() and (folder / "metrics.csv").is_file():
             return folder / "metrics.csv"
     return None
 
@@ -168,7 +166,7 @@ def main() -> int:
     """Checks what was given, plays, reports."""
     arguments = _parse_arguments()
     policy, game = load_policy_and_game(arguments.policy, arguments.game)
-    screen = Console(highlight=False)
+    screen = console.screen()
     protocol = Protocol(
         game,
         arguments.episodes,
@@ -185,6 +183,18 @@ def main() -> int:
     except WorkerError as error:
         raise console.UsageError(f"{error}; --workers 0 does without.") from error
     result = summary(scores, game)
+    if arguments.json:
+        facts = {
+            "policy": str(arguments.policy),
+            "game": game,
+            "protocol": str(protocol),
+            **result,
+            "scores": scores,
+            "policy_facts": policy.facts,
+            "versions": console.versions(*PACKAGES),
+        }
+        with files.in_words(arguments.json):
+            files.write(arguments.json, (json.dumps(facts, indent=2) + "\n").encode())
     low, high = result["mean_interval_95"]
     console.say(screen, f"{arguments.policy}: {protocol}.")
     screen.print(f"mean {result['mean']:.1f} (95% interval {low:.1f} to {high:.1f})", style="bold")
@@ -198,44 +208,15 @@ def main() -> int:
             f"human-normalised {100 * result['human_normalised']:.0f}% "
             f"(random {random}, human {human}: Wang et al. 2016)"
         )
-    if arguments.json:
-        facts = {
-            "policy": str(arguments.policy),
-            "game": game,
-            "protocol": str(protocol),
-            **result,
-            "scores": scores,
-            "policy_facts": policy.facts,
-            "versions": console.versions(*PACKAGES),
-        }
-        with _refusal_in_words(arguments.json):
-            files.write(arguments.json, (json.dumps(facts, indent=2) + "\n").encode())
     if arguments.html and games is not None:
         screen.print("Writing the page, with three games in it ...")
-        with _refusal_in_words(arguments.html):
+        with files.in_words(arguments.html):
             size = write_page(arguments.html, arguments.policy, policy, protocol, scores, games)
         screen.print(f"The page is {arguments.html}, {size / 1e6:.1f} MB; nothing else is needed to read it.")
     if arguments.min_score is not None and result["mean"] < arguments.min_score:
         screen.print(f"That is below --min-score {arguments.min_score:g}.")
         return console.SCORE_NOT_REACHED
     return console.DONE
-
-
-def _check_writable(path: Path) -> None:
-    """Refuses, before the games are played, a report that cannot be written; leaves everything as it was."""
-    is_new = not path.exists()
-    with _refusal_in_words(path):
-        path.open("a").close()
-        if is_new:
-            path.unlink()
-
-
-@contextlib.contextmanager
-def _refusal_in_words(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise console.UsageError(f"{path} cannot be written ({error.strerror}); name another place.") from None
 
 
 def _parse_arguments() -> argparse.Namespace:
@@ -277,9 +258,9 @@ def _parse_arguments() -> argparse.Namespace:
     add("--min-score", type=number(float), metavar="X", help="exit with status 1 if the mean is below this")
     arguments = parser.parse_args()
     for path in filter(None, (arguments.json, arguments.html)):
-        _check_writable(path)
+        files.require_writable(path)
     return arguments
 
 
 if __name__ == "__main__":
-    console.run(main, PolicyFileError, UnknownGameError)
+    console.run(main, files.FileError, UnknownGameError)

@@ -17,14 +17,13 @@ import contextlib
 import statistics
 from pathlib import Path
 
-from rich.console import Console
-
 import console
 from environments.atari import AtariEnvironment, UnknownGameError
 from evaluation.protocol import build_test_agent, load_policy_and_game
-from models.policy_file import PolicyFileError, TrainedPolicy
+from keras_h5.files import FileError
+from models.policy_file import TrainedPolicy
 from reports.inline import in_notebook, show_inline
-from reports.recording import Recorder, RecordingError, free_path
+from reports.recording import Recorder, free_path
 from screens.panel import PANEL_SIZE
 from screens.picture import picture_size
 from screens.status import Status
@@ -43,7 +42,7 @@ def play(
     from screens.human import HumanPolicy
     from screens.show import Restartable, Show, WatchedPolicy, points
 
-    screen = Console(highlight=False)
+    screen = console.screen()
     status = None if viewer else Status(screen, SECONDS_BETWEEN_LINES, transient=True)
     action_names = AtariEnvironment(game=game).get_action_meanings()
     chooser = rl.policy.GreedyQPolicy()
@@ -102,7 +101,7 @@ def main() -> int:
     recorder = Recorder(arguments.record, arguments.record_seconds) if arguments.record else None
     viewer: Viewer | None = None
     if arguments.terminal:
-        viewer = Terminal(Console())
+        viewer = Terminal(console.screen())
     elif arguments.window:
         try:
             if in_notebook():
@@ -192,4 +191,4 @@ def _parse_arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    console.run(main, NoTerminalError, PolicyFileError, RecordingError, UnknownGameError)
+    console.run(main, FileError, NoTerminalError, UnknownGameError)

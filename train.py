@@ -8,6 +8,8 @@
     python train.py --preset smoke               a minute to see that everything works, into smoke.h5
 
 Ctrl-C finishes the step, saves and ends.
+
+Exit status: 0 done, 2 bad input, 3 the training diverged, 130 stopped after saving.
 """
 
 import argparse
@@ -16,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 import console
 from config import Config, add_options
 from environments.atari import AtariEnvironment, UnknownGameError
 from environments.workers import HERE, WorkerError, Workers, default_workers
-from models.policy_file import WINDOW_LENGTH, PolicyFileError
+from keras_h5.files import FileError
+from models.policy_file import WINDOW_LENGTH
 from processors.frames import small_grey
 from training.run import NEWEST, Run, new_run, opening_words, resumed_run, sole_owner
 
@@ -116,13 +118,14 @@ def _train(run: Run, arguments: argparse.Namespace, workers: Workers) -> int:
     from training.session import Training
 
     bytes_needed = check_memory(run.config, workers.number)
-    with sole_owner(run.folder, new=not arguments.resume):
-        screen = Console(highlight=False)
+    screen = console.screen()
+    build = partial(build_environments, workers=workers)
+    run = settle_by_measurement(run, arguments.minutes, screen, build, build_agent)
+    environments = build(run.config)
+    agent = build_agent(run.config, environments)
+    with sole_owner(run, arguments) as run:
         console.say(screen, opening_words(run, arguments, bytes_needed))
-        build = partial(build_environments, workers=workers)
-        run = settle_by_measurement(run, arguments.minutes, screen, build, build_agent)
-        environments = build(run.config)
-        return Training(run, build_agent(run.config, environments), environments, screen, workers).fit()
+        return Training(run, agent, environments, screen, workers).fit()
 
 
 def _num_workers(given: int | None, config: Config) -> int:
@@ -168,4 +171,4 @@ def _parse_arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    console.run(main, UnknownGameError, PolicyFileError)
+    console.run(main, FileError, UnknownGameError)

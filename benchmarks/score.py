@@ -158,7 +158,4 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the training that runs is ended as well
-    try:
-        console.run(main)
-    except PeerError as error:
-        sys.exit(str(error))
+    console.run(main, PeerError, files.FileError)

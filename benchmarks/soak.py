@@ -1,48 +1,80 @@
-"""Proves that no run is lost: one training is killed again and again, and ends as if it had never been stopped.
+"""Proves that no run is lost: trainings are killed again and again where it hurts, and end as if nothing had happened.
 
-    python benchmarks/soak.py --kills 100                about a quarter of an hour
-    python benchmarks/soak.py --kills 100 --signals 0    by SIGKILL only, not by SIGINT and SIGTERM
-    python benchmarks/soak.py --seed 1                   another training, other moments
+    python benchmarks/soak.py --kills 100            about a quarter of an hour on an idle machine
+    python benchmarks/soak.py --kills 100 --signals 0    by SIGKILL only, not by SIGINT, SIGTERM and SIGHUP
+    python benchmarks/soak.py --seed 1               other moments
 
-It trains twice with the same options, each time in a temporary folder: undisturbed, and killed at random moments, the
-start-up included, and resumed with `train.py --resume`. Then policy.h5 has to be the same byte for byte, and so have
-metrics.csv and all of the last checkpoint (networks, optimizer, replay entries, generators, games), but for the times
-in them. The status is 0 if that is so, and 1 if not; then the folders are kept. Linux or macOS.
+Each of the trainings below is run undisturbed, and then again: killed, resumed with `train.py --resume`, killed, and so
+on. The kills are aimed: at the start, at steps, at evaluations and the games in them, at each file while it takes its
+place, at the last curve and the last policy. Then policy.h5 and best.h5 have to be the same byte for byte, and so have
+metrics.csv and all of the last checkpoint (networks, optimizer, replay entries, generators, games, evaluations), but
+for the times in them. The status is 0 if that is so, and 1 if not; then the folders are kept. Linux or macOS.
 """
 
+import collections
 import csv
 import math
 import os
 import random
+import re
 import shutil
 import signal
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lz4.block
 import numpy as np
 
+os.environ |= {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import console
+import train
+from keras_rl.checkpoint import Checkpointer
+from training import run as training_run
+from training import session
 
 # A checkpoint every 100 steps instead of every 25,000 makes this a matter of minutes. All else is the product.
-TRAIN = (
-    "import console, train, training; "
-    "training.SAVE_INTERVAL_STEPS, training.REPORT_INTERVAL_STEPS = 100, 50; console.run(train.main)"
+SAVE_INTERVAL, REPORT_INTERVAL, MEMORY_SIZE = 100, 50, 1_000
+COMMON = (
+    f"--preset smoke --run soak --out policy.h5 --memory-size {MEMORY_SIZE} --warmup-steps 100 --batch-size 8 "
+    "--train-interval 8 --target-update-steps 90 --evaluation-games 2 --average-window 5 "
 )
-STEPS, GAMES, MEMORY_SIZE = 10_000, 4, 1_500  # the ring wraps six times
-OPTIONS = (
-    f"--preset smoke --run soak --steps {STEPS} --num-environments {GAMES} --memory-size {MEMORY_SIZE} "
-    "--warmup-steps 300 --batch-size 8 --target-update-steps 500 --sticky 0.25"
-).split()
-EARLY_SHARE = 0.2  # of the kills: before a resumed training has made its first steps
-COMPLAINTS = ("Going on from the checkpoint before", "Not saved this time")  # of train.py, without a reason here
+TRAININGS = {
+    "a multiple of all intervals": "--steps 1100 --num-environments 2 --evaluations 3 --workers 0",
+    "a multiple of none": "--steps 731 --num-environments 3 --evaluations 2 --sticky 0.25 --workers 0",
+    "started from its own policy.h5": "--steps 600 --num-environments 2 --evaluations 2 --start-from policy.h5",
+    "Pong, double and dueling": "--steps 500 --num-environments 4 --evaluations 2 --game pong --double --dueling",
+    "Space Invaders, one game at a time": "--steps 450 --num-environments 1 --evaluations 1 --game space_invaders",
+    "plain DQN, not evaluated": "--steps 600 --num-environments 2 --workers 0 --evaluations 0 --num-quantiles 1",
+}
+STEPS_AT_MOST = 300  # of a process before a kill aimed at a step
+
+
+class Aim(NamedTuple):
+    """Where a process is sent a signal: before or after `place` has been reached so many `times` more."""
+
+    place: str
+    when: str
+    times: int
+    signal: signal.Signals
+
+
+# Functions whose beginning and end are places; how many times they may be let pass.
+FUNCTIONS = {
+    "start: Checkpointer.restore": (Checkpointer, "restore", 0),
+    "start: Run.keep_start": (training_run.Run, "keep_start", 0),
+    "start: Run.write": (training_run.Run, "write", 0),
+    "step": (session.TrainingMonitor, "on_step_end", STEPS_AT_MOST),
+    "evaluation": (session.Training, "_play", 1),
+    "evaluation: a step in a game": (session.BreakOff, "on_step_end", 400),
+    "evaluation: its curve": (session.Training, "_draw", 2),
+    "end: the last policy": (session.Training, "_save_at_first", 0),
+}
+FILES = {"policy.h5": 3, "best.h5": 1, "state-N.safetensors": 3, "replay-N.safetensors": 3, "checkpoint-N.json": 3}
 
 
 class SoakError(RuntimeError):
@@ -50,102 +82,126 @@ class SoakError(RuntimeError):
 
 
 class Training:
-    """The training in `folder`, process after process."""
+    """A training in a folder, process after process."""
 
-    def __init__(self, folder: Path, options: list[str]) -> None:
+    def __init__(self, folder: Path, options: list[str], start: Path | None) -> None:
         self.folder, self.run, self.options = folder, folder / "runs" / "soak", options
-        self.start_seconds: list[float] = []  # of processes, up to the first report
-        self.hits = self.complaints = 0
         folder.mkdir()
+        if start:
+            shutil.copy(start, folder / "policy.h5")
 
-    @property
-    def step(self) -> int:
-        """Agent steps up to the last checkpoint."""
-        return max((int(path.stem.split("-")[1]) for path in self.run.glob("checkpoint/*.json")), default=0)
-
-    def go_on(self, stop: signal.Signals, early: float | None = None, late: float | None = None) -> bool:
-        """Starts or resumes it; sends `stop` after `early` seconds, or `late` seconds after the first report.
-
-        Returns:
-            Whether the training came to its end.
-        """
-        unfinished, started = self._unfinished(), time.monotonic()
-        command = [sys.executable, "-c", TRAIN, *(["--resume"] if self.run.exists() else self.options)]
-        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "PYTHONPATH": sys.path[0]}
-        with subprocess.Popen(
-            command, cwd=self.folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        ) as process:
-            output, sent = "", False
-            try:
-                if early is None:
-                    output = process.stdout.readline() + process.stdout.readline()  # type: ignore[union-attr]  # what it does; the first report
-                    self.start_seconds.append(time.monotonic() - started)
-                try:
-                    process.wait(early if late is None else late)
-                except subprocess.TimeoutExpired:
-                    process.send_signal(stop)
-                    sent = True
-                    process.wait(300)
-                output += process.stdout.read()  # type: ignore[union-attr]
-            finally:
-                process.kill()
-        self.hits += bool(self._unfinished() - unfinished)
-        self.complaints += sum(map(output.count, COMPLAINTS))
-        status = process.returncode
-        if status not in (console.DONE, console.STOPPED, -stop):
-            message = f"A process ended at step {self.step:,} with status {status}:\n{output}"
-            if not sent:
-                raise SoakError(message)
-            print(f"After {stop.name}: {message}", file=sys.stderr)
-        return status == console.DONE
-
-    def _unfinished(self) -> set[tuple[str, int]]:
-        """Temporary files, and those of a checkpoint that is not there as a whole."""
-        parts = self.run.glob("checkpoint/*.safetensors")
-        files = [*self.folder.rglob("*.tmp"), *(path for path in parts if int(path.stem.split("-")[1]) > self.step)]
-        return {(path.name, path.stat().st_mtime_ns) for path in files}
+    def go_on(self, aim: Aim | None = None) -> tuple[bool, bool]:
+        """Starts or resumes it in a process of its own, until it is killed or ends: (whether it hit, whether done)."""
+        log = self.folder.with_suffix(".log")
+        is_begun = (self.run / "config.json").exists()
+        sys.stdout.flush(), sys.stderr.flush()
+        child = os.fork()  # of a process that has imported everything and computed nothing
+        if child == 0:
+            _train(self.folder, log, ["--resume"] if is_begun else self.options, aim)
+        _, code = os.waitpid(child, 0)
+        status, output = os.waitstatus_to_exitcode(code), log.read_text()
+        hit = "SOAK HIT" in output
+        done = status == console.DONE or (status == console.BAD_INPUT and "has done its" in output)
+        expected = {console.DONE, *([-aim.signal, console.STOPPED] if aim and hit else [])}
+        if status not in expected and not done:
+            raise SoakError(f"With {aim} a process ended with status {status}:\n{output}")
+        if "Going on from the checkpoint before" in output or "Not saved" in output:
+            raise SoakError(f"With {aim} a process complained:\n{output}")
+        return hit, done
 
     def results(self) -> dict[str, Any]:
         """All that it has come to, by name, as values to compare."""
-        from keras_rl.checkpoint import Checkpointer  # here, and not above: it imports TensorFlow
-
-        agent, monitor = Recorder(), Recorder()
+        agent, *others = Recorder(), Recorder(), Recorder(), Recorder()
+        extras = dict(zip(("monitor", "average", "evaluator"), others, strict=True))
         damage: list[Exception] = []
-        Checkpointer(self.run / "checkpoint", 1, {"monitor": monitor}, damage.append).restore(agent, None)
+        Checkpointer(self.run / "checkpoint", 1, extras, damage.append).restore(agent, None)
         if damage:
             raise SoakError(str(damage[0]))
         with open(self.run / "metrics.csv", newline="") as file:
             values = {
-                "policy.h5": (self.folder / "policy.h5").read_bytes(),
+                **{path.name: path.read_bytes() for path in (self.folder / "policy.h5", *self.run.glob("*.h5"))},
                 "metrics.csv": list(csv.DictReader(file)),
-                "monitor": monitor.state,
+                **{name: extra.state for name, extra in extras.items()},
                 "agent": agent.state,
                 "replay": dict(replay_entries(agent.state["memory"], agent.entries)),
             }
         return {name: value for name, value in leaves("", values) if not name.endswith(("seconds", "per_second"))}
 
 
+def _train(folder: Path, log: Path, words: list[str], aim: Aim | None) -> None:
+    """The child process: train.py, but for the aim."""
+    os.chdir(folder)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, 1), os.dup2(output, 2)
+    session.SAVE_INTERVAL_STEPS, session.REPORT_INTERVAL_STEPS = SAVE_INTERVAL, REPORT_INTERVAL
+    if aim:
+        arm(aim)
+    sys.argv = ["train.py", *words]
+    status: Any = 1
+    try:
+        console.run(train.main)
+    except SystemExit as end:
+        status = end.code
+    finally:
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(status)
+
+
+def arm(aim: Aim) -> None:
+    """Has this process send itself the signal at the place, once."""
+    left = aim.times
+
+    def reached(place: str, when: str) -> None:
+        nonlocal left
+        if (place, when) == (aim.place, aim.when):
+            left -= 1
+            if left == -1:
+                os.write(1, b"SOAK HIT\n")
+                os.kill(os.getpid(), aim.signal)
+
+    def watched(place, function):
+        def watch(*arguments, **others):
+            reached(place, "before")
+            result = function(*arguments, **others)
+            reached(place, "after")
+            return result
+
+        return watch
+
+    for place, (owner, name, _) in FUNCTIONS.items():
+        setattr(owner, name, watched(place, getattr(owner, name)))
+    replace = os.replace
+
+    def replace_watched(source, target):
+        place = re.sub(r"\d+", "N", Path(target).name) if "-" in Path(target).name else Path(target).name
+        reached(place, "before")
+        replace(source, target)
+        reached(place, "after")
+
+    os.replace = replace_watched  # type: ignore[assignment]
+
+
 class Recorder:
-    """Takes what a checkpoint holds, in place of an agent or a monitor."""
+    """Takes what a checkpoint holds, in place of an agent or what accompanies it."""
 
     def __init__(self) -> None:
-        self.memory, self.counts = self, np.zeros(GAMES, np.int64)
+        self.memory, self.counts = self, np.zeros(1, np.int64)
 
     def set_state(self, state: dict[str, Any], env: Any = None, entries: Any = ()) -> None:
         """Keeps it as it is."""
         self.state, self.entries = state, list(entries)
-        self.step = state["play"]["step"] if "play" in state else None
+        self.step = state["loop"]["step"] if "loop" in state else None
 
 
 def replay_entries(state: dict[str, Any], parts: list[dict[str, Any]]) -> Iterator[tuple[str, list]]:
     """Every entry of the memory, by name: which file holds it may differ, and what it is compressed against."""
-    size = math.prod(state["shape"])
+    size, capacity = math.prod(state["shape"]), MEMORY_SIZE // len(state["counts"])
     for part in parts:
         spans = zip(part["starts"], part["ends"], strict=True)
         places = [(game, number) for game, span in enumerate(spans) for number in range(*span)]
         ends = np.cumsum(part["lengths"])
         for i, (game, number) in enumerate(places):
-            if number < state["counts"][game] - MEMORY_SIZE // GAMES:
+            if number < state["counts"][game] - capacity:
                 continue  # overwritten since
             key, length = part["keys"][i], part["lengths"][i]
             key_frame, frame = part["key_frames"][key * size :][:size], part["data"][ends[i] - length : ends[i]]
@@ -166,48 +222,56 @@ def leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield name, (value.dtype, value.shape, value.tobytes()) if isinstance(value, np.ndarray) else repr(value)
 
 
-def kill_again_and_again(training: Training, kills: int, share: float, seconds_per_step: float, seed: int) -> str:
-    """Trains to the end, through all the kills; says what they were."""
-    rng, started = random.Random(seed), time.monotonic()
-    others = [(signal.SIGTERM, signal.SIGINT)[i % 2] for i in range(round(share * kills))]
-    plan = rng.sample([signal.SIGKILL] * (kills - len(others)) + others, kills)
-    stops, num_early = dict.fromkeys((signal.SIGKILL, signal.SIGTERM, signal.SIGINT), 0), 0
-    for left, stop in zip(range(kills, 0, -1), plan, strict=True):
-        training_seconds = (STEPS - training.step) * seconds_per_step  # still to come
-        if left < kills and rng.random() < EARLY_SHARE:
-            num_early += 1
-            done = training.go_on(stop, early=rng.uniform(0, statistics.median(training.start_seconds)))
-        else:  # somewhat less than an even share of it, so that it does not end before the kills do
-            done = training.go_on(stop, late=rng.uniform(0, 1.2 * training_seconds / (left + 1)))
-        if done:
-            raise SoakError(f"The training came to its end instead of being stopped by {stop.name}.")
-        stops[stop] += 1
-        kill, training_seconds = kills - left + 1, (STEPS - training.step) * seconds_per_step
-        seconds = (time.monotonic() - started) / kill * (left - 1) + training_seconds
-        where = f"the last checkpoint is of step {training.step:,} of {STEPS:,}"
-        print(f"{stop.name} {kill} of {kills}, {where}, about {seconds / 60:.0f} min left", file=sys.stderr)
-    training.go_on(signal.SIGKILL)
-    counts = ", ".join(f"{number} {stop.name}" for stop, number in stops.items())
-    return f"{kills} kills survived: {counts}; {num_early} in the start-up"
+def aims(rng: random.Random, share: float) -> Iterator[Aim]:
+    """Aims without end: every place in turn, at random moments, with SIGKILL or, for a share, one that asks."""
+    numbers = {**{place: most for place, (*_, most) in FUNCTIONS.items()}, **FILES}
+    while True:
+        for place in rng.sample(list(numbers), len(numbers)):
+            asks = rng.choice((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+            number = asks if rng.random() < share else signal.SIGKILL
+            yield Aim(place, rng.choice(("before", "after")), rng.randint(0, numbers[place]), number)
 
 
 def soak(folder: Path, kills: int, share: float, seed: int) -> bool:
-    """Trains twice, compares, prints a summary. Returns whether all is equal."""
-    options = [*OPTIONS, "--seed", str(seed)]
-    undisturbed, killed = Training(folder / "undisturbed", options), Training(folder / "killed", options)
-    print(f"Training {STEPS:,} steps undisturbed ...", file=sys.stderr)
-    started = time.monotonic()
-    undisturbed.go_on(signal.SIGKILL)
-    seconds_per_step = (time.monotonic() - started - undisturbed.start_seconds[0]) / STEPS
-    print(kill_again_and_again(killed, kills, share, seconds_per_step, seed))
-    print(f"{killed.hits} of them hit a file being written; {killed.complaints} complaints of train.py about files")
-    print(f"{statistics.median(killed.start_seconds):.1f} s from a resume to its first report (median)")
-    left_over = list(killed.folder.rglob("*.tmp"))
-    print(f"{len(left_over)} temporary files left over, {sum(path.stat().st_size for path in left_over):,} bytes")
-    console.start_keras()
-    one, other = undisturbed.results(), killed.results()
-    different = [name for name in {**one, **other} if one.get(name) != other.get(name)]
-    print(f"{len(one):,} values compared, {len(different):,} differ", *different[:20], sep="\n  ")
+    """Trains all undisturbed and killed, compares, prints a summary. Returns whether all is equal."""
+    rng, hits, num_values, different = random.Random(seed), collections.Counter[str](), 0, []
+    signals, started, aim_after_aim = collections.Counter[str](), time.monotonic(), aims(rng, share)
+    undisturbed: dict[str, Training] = {}
+    first: Path | None = None
+    while sum(hits.values()) < kills:
+        for name, words in TRAININGS.items():
+            options = f"{COMMON} --seed {seed} {words}".split()
+            start = first if "--start-from" in words else None
+            if name not in undisturbed:
+                undisturbed[name] = Training(folder / f"undisturbed-{len(undisturbed)}", options, start)
+                undisturbed[name].go_on()
+                first = first or undisturbed[name].folder / "policy.h5"
+            killed = Training(folder / f"killed-{len(list(folder.iterdir()))}", options, start)
+            done, of_this = False, 0
+            while not done and of_this < math.ceil(kills / len(TRAININGS)) and sum(hits.values()) < kills:
+                aim = next(aim_after_aim)
+                hit, done = killed.go_on(aim)
+                if hit:
+                    of_this += 1
+                    hits[f"{aim.place}, {aim.when}"] += 1
+                    signals[aim.signal.name] += 1
+            if not done:
+                killed.go_on()
+            one, other = undisturbed[name].results(), killed.results()
+            num_values += len(one)
+            unequal = [f"{name}: {each}" for each in {**one, **other} if one.get(each) != other.get(each)]
+            different += unequal
+            minutes = (time.monotonic() - started) / 60
+            verdict = f"{len(unequal)} of {len(one):,} values differ" if unequal else f"{len(one):,} values equal"
+            print(f"{minutes:.0f} min, {sum(hits.values())} kills: {name}: {of_this} kills, {verdict}", flush=True)
+            if not unequal:
+                shutil.rmtree(killed.folder)
+            if sum(hits.values()) >= kills:
+                break
+    print(f"{sum(hits.values())} kills: {', '.join(f'{number} {name}' for name, number in signals.items())}")
+    for place, number in sorted(hits.items()):
+        print(f"  {number:3} {place}")
+    print(f"{num_values:,} values compared, {len(different):,} differ", *different[:20], sep="\n  ")
     return not different
 
 
@@ -220,7 +284,7 @@ def main() -> int:
         type=console.number(float, 0, 1),
         default=0.2,
         metavar="X",
-        help="share of the kills that are by SIGINT or SIGTERM (default: 0.2)",
+        help="share of the kills that are by SIGINT, SIGTERM or SIGHUP (default: 0.2)",
     )
     parser.add_argument("--seed", type=console.number(int, 0, 2**31 - 1), default=0, metavar="N", help="(default: 0)")
     given = parser.parse_args()
@@ -229,7 +293,7 @@ def main() -> int:
     equal = False
     try:
         equal = soak(folder, given.kills, given.signals, given.seed)
-    except (SoakError, subprocess.TimeoutExpired) as error:
+    except SoakError as error:
         print(error)
     except KeyboardInterrupt:
         shutil.rmtree(folder)

@@ -181,7 +181,4 @@ def update_share(name: str, results: list[Result]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        console.run(main)
-    except PeerError as error:
-        sys.exit(str(error))
+    console.run(main, PeerError, files.FileError)

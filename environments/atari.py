@@ -3,6 +3,7 @@
 import difflib
 import functools
 import re
+import reprlib
 from collections.abc import Callable
 from typing import Any
 
@@ -43,8 +44,8 @@ def canonical_game(name: str) -> str:
     wanted = re.sub(r"^ale/|-v5$|[\s_-]", "", name.lower())
     games = {rom.replace("_", ""): rom for rom in _registered_games()}
     if wanted not in games:
-        nearest = ", ".join(games[key] for key in difflib.get_close_matches(wanted, games, n=3, cutoff=0))
-        raise UnknownGameError(f"Unknown game {name!r}: the nearest of {len(games)} games are {nearest}.")
+        nearest = ", ".join(games[key] for key in difflib.get_close_matches(wanted[:99], games, n=3, cutoff=0))
+        raise UnknownGameError(f"Unknown game {reprlib.repr(name)}: the nearest of {len(games)} games are {nearest}.")
     return games[wanted]
 
 

@@ -300,7 +300,9 @@ class _Worker:
 
 def serve() -> None:
     """What a worker does: it answers messages from standard input on standard output, until there are no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # meant for whoever saves; this process ends when that one does
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     messages, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     with open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)  # an environment that reads gets nothing,

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from keras_h5 import files
 from keras_h5.untrusted import (
     READ_ERRORS,
     PolicyFileError,
@@ -29,7 +30,6 @@ from keras_h5.untrusted import (
     read_plain,
     read_texts,
     reading,
-    replacing,
 )
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def save_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
     that is what every Keras since 2.13 expects under this name.
 
     Raises:
-        PolicyFileError: the model is not built or keeps weights outside its layers, or the file cannot be
-            written.
+        PolicyFileError: the model is not built or keeps weights outside its layers.
+        FileError: the file cannot be written.
     """
     layers = _layer_variables(model)
     if Path(path).name.endswith(".weights.h5"):
@@ -66,8 +66,8 @@ def save_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
             named = [(name, [(f"{each.path}:0", each.numpy()) for each in group]) for name, group in layers]
             write_layer_weights(file, named)
         data = buffer.getvalue()
-    with replacing(path, data):
-        pass
+    with files.in_words(path):
+        files.write(path, data)
 
 
 def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:

@@ -31,8 +31,8 @@ _MAX_SEARCHED_BYTES = 2**31  # some seconds
 READ_ERRORS = (OSError, ValueError, TypeError, LookupError, RuntimeError, ArithmeticError, MemoryError)
 
 
-class PolicyFileError(ValueError):
-    """A file that cannot be read or written, told in one sentence to the person who named it."""
+class PolicyFileError(files.FileError):
+    """A file that is none of ours, told in one sentence to the person who named it."""
 
 
 def read_array(dataset: h5py.Dataset, shape: tuple[int, ...]) -> np.ndarray:
@@ -90,23 +90,6 @@ def reading(path: str | os.PathLike[str], *, max_bytes: int, expected: str) -> I
         raise PolicyFileError(f"{path} {found}; {expected}.") from found.__cause__
     except READ_ERRORS as error:
         raise PolicyFileError(f"{path} is damaged or cut short; {expected}.") from error
-
-
-@contextmanager
-def replacing(path: str | os.PathLike[str], data: bytes) -> Iterator[None]:
-    """Like `files.replacing`.
-
-    Raises:
-        PolicyFileError: the file system refused.
-    """
-    try:
-        with files.replacing(path, data):
-            yield
-    except OSError as error:
-        raise PolicyFileError(
-            f"{Path(os.path.realpath(path))} cannot be written ({error.strerror or error}), and what was there is "
-            "unchanged; make room or give permission, or name another place."
-        ) from error
 
 
 def read_plain(dataset: h5py.Dataset) -> np.ndarray:

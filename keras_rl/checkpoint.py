@@ -14,8 +14,10 @@ Nothing in these files is executed, and no path in them is followed: they hold a
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from errno import ENOTDIR
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,9 @@ from keras_h5 import files
 from keras_rl.bridge import rl
 
 KEPT_CHECKPOINTS = 2
-LARGEST_FILE = 2**30  # bytes
+LARGEST_FILE, LARGEST_MANIFEST = 2**30, 2**24  # bytes
+NO_LINK = "it is a symbolic link, and old checkpoints are removed; put a folder in its place"
+OWN_FILES = re.compile(r"\.?(checkpoint|replay|state)-\d+(-again)?\.(json|safetensors)(\.\w+\.tmp)?")
 
 
 class CheckpointError(ValueError):
@@ -42,15 +46,17 @@ class Checkpointer(rl.callbacks.Callback):
 
     Killed at any moment and started again, this script ends with the weights of one that was never stopped, bit for
     bit: with the same versions of everything, on the same kind of CPU. The environments need `get_state` and
-    `set_state`, as `AtariEnvironment` has them, and the agent a `keras_rl.memory.SequentialMemory`.
+    `set_state`, as `AtariEnvironment` has them, and the agent a `keras_rl.memory.SequentialMemory`. List it after the
+    callbacks that are among its `extras`: what they do last is then in the last checkpoint.
 
     Args:
-        folder: Where the files go. It belongs to this training alone.
+        folder: Where the files go, no symbolic link. Of what is in it only files with names as above are removed.
         interval: Agent steps between two checkpoints.
         extras: Other parts of the training by name: anything that has `get_state`, returning a dict of JSON values,
             arrays and bytes, and `set_state`.
         warn: Called with the error where a checkpoint cannot be written or read: a full disk must not end a training,
             and a damaged file has one before it. Default: an error in writing is raised, one in reading passed over.
+        then: Called after each checkpoint that was due in `fit`, between two ticks like it.
     """
 
     def __init__(
@@ -59,14 +65,17 @@ class Checkpointer(rl.callbacks.Callback):
         interval: int,
         extras: Mapping[str, Any] | None = None,
         warn: Callable[[Exception], None] | None = None,
+        then: Callable[[], None] | None = None,
     ) -> None:
         super().__init__()
         self.folder = Path(folder)
         self.interval = interval
         self.extras = dict(extras or {})
         self.warn = warn
-        self.last_step = 0  # of the last checkpoint
+        self.then = then
+        self.last_step = 0  # of the last checkpoint, 0 if there is none yet
         self._intervals = 0  # at whose end a checkpoint was due, so far
+        self._state_name = ""  # of the last checkpoint's file
         self._replay_files: list[dict[str, Any]] = []  # of the last checkpoint, oldest first
         self._saved_counts: np.ndarray | None = None  # of the memory's entries, at the last checkpoint
 
@@ -76,34 +85,47 @@ class Checkpointer(rl.callbacks.Callback):
         if intervals > self._intervals and not self.model.pending_steps:
             self._intervals = intervals
             self._save_or_warn()
+            if self.then:
+                self.then()
 
     def on_train_end(self, logs=None) -> None:
         if not (logs or {}).get("did_abort"):  # else the agent may be in the middle of a step
-            self._save_or_warn()
+            self._save_or_warn()  # also where no step was taken: something else may have been, such as an evaluation
 
     def save(self) -> None:
         """Writes a checkpoint now.
 
         Raises:
             OSError: If that fails. The checkpoints before are still there.
+            FloatingPointError: If the network has diverged: there is nothing to go on from.
             TypeError: If the memory or an environment cannot tell its state.
         """
+        if self.folder.is_symlink():
+            raise NotADirectoryError(ENOTDIR, NO_LINK, str(self.folder))
         agent, memory, step = self.model, self.model.memory, self.model.step
         state = {"agent": agent.get_state(), **{name: extra.get_state() for name, extra in self.extras.items()}}
+        if not all(np.isfinite(weights).all() for weights in state["agent"]["model"]):
+            raise FloatingPointError("the network's weights are no finite numbers")
         entries = memory.get_entries(self._saved_counts)
         counts = entries["ends"]
         self.folder.mkdir(parents=True, exist_ok=True)
-        names = [f"{part}-{step}.safetensors" for part in ("replay", "state")]
+        state_name = f"state-{step}.safetensors"
+        if state_name == self._state_name:  # of this step, but before the last evaluation, say: it stays until the end
+            state_name = f"state-{step}-again.safetensors"
+        replay_name, replay = f"replay-{step}.safetensors", list(self._replay_files)
+        has_new_entries = bool(np.any(counts > entries["starts"]))
         try:
-            newest = {**self._write(names[0], entries), "ends": counts.tolist()}
-            replay = [file for file in [*self._replay_files, newest] if np.any(file["ends"] > counts - memory.capacity)]
-            text = json.dumps({"state": self._write(names[1], state), "replay": replay}, indent=1)
+            if has_new_entries:
+                replay.append({**self._write(replay_name, entries), "ends": counts.tolist()})
+            replay = [file for file in replay if np.any(file["ends"] > counts - memory.capacity)]
+            text = json.dumps({"state": self._write(state_name, state), "replay": replay}, indent=1)
             files.write(self.folder / f"checkpoint-{step}.json", f"{_digest(text.encode())}\n{text}\n".encode())
         except OSError:  # a full disk needs the room
-            for name in names:
+            for name in [state_name, *([replay_name] if has_new_entries else [])]:
                 (self.folder / name).unlink(missing_ok=True)
             raise
         self.last_step, self._replay_files, self._saved_counts = step, replay, counts
+        self._state_name = state_name
         self._remove_the_old()
 
     def restore(self, agent, env) -> int | None:
@@ -120,6 +142,8 @@ class Checkpointer(rl.callbacks.Callback):
             CheckpointError: If there are checkpoints, but none can be used.
         """
         damage: list[Exception] = []
+        if self.folder.is_symlink():
+            raise CheckpointError(f"{self.folder}: {NO_LINK}")
         for step, path in self._checkpoints():
             try:
                 self._restore(agent, env, path, step)
@@ -144,9 +168,10 @@ class Checkpointer(rl.callbacks.Callback):
         for name, extra in self.extras.items():
             extra.set_state(state[name])
         self._replay_files, self._saved_counts = manifest["replay"], agent.memory.counts
+        self._state_name = manifest["state"]["name"]
 
     def _save_or_warn(self) -> None:
-        if not self.model.training or self.model.step == self.last_step:
+        if not self.model.training or not self.model.step:
             return
         try:
             self.save()
@@ -169,7 +194,7 @@ class Checkpointer(rl.callbacks.Callback):
                 manifest = _manifest(path)
                 needed |= {file["name"] for file in [manifest["state"], *manifest["replay"]]}
         for path in self.folder.iterdir():
-            if path.name not in needed:
+            if path.name not in needed and OWN_FILES.fullmatch(path.name):
                 with suppress(OSError):
                     path.unlink()
 
@@ -189,7 +214,7 @@ class Checkpointer(rl.callbacks.Callback):
         size = path.stat().st_size
         if size != file["size"] or size > LARGEST_FILE:
             raise CheckpointError(f"{path.name} has {size:,} bytes, expected {file['size']:,}")
-        data = path.read_bytes()
+        data = files.read(path, LARGEST_FILE)
         if _digest(data) != file["digest"]:
             raise CheckpointError(f"{path.name} has changed since it was written")
         arrays = safetensors.numpy.load(data)
@@ -198,7 +223,7 @@ class Checkpointer(rl.callbacks.Callback):
 
 
 def _manifest(path: Path) -> dict[str, Any]:
-    digest, _, text = path.read_text().rstrip("\n").partition("\n")
+    digest, _, text = files.read(path, LARGEST_MANIFEST).decode().rstrip("\n").partition("\n")
     if _digest(text.encode()) != digest:
         raise CheckpointError("it has changed since it was written")
     return json.loads(text)

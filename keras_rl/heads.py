@@ -56,13 +56,14 @@ def with_head(model: keras.Model, *, dueling_type: str | None = None, num_quanti
     if num_quantiles < 1:
         raise ValueError(f"num_quantiles is {num_quantiles}, expected 1 or more.")
     rows = model.outputs[0].shape[-1] + (dueling_type is not None)
-    y = keras.layers.Dense(rows * num_quantiles, name="head")(model.layers[-2].output)
+    dtype = model.layers[-1].dtype_policy.name  # not the one that a keras.json may name
+    y = keras.layers.Dense(rows * num_quantiles, dtype=dtype, name="head")(model.layers[-2].output)
     if num_quantiles > 1:
-        y = keras.layers.Reshape((rows, num_quantiles), name="quantiles")(y)
+        y = keras.layers.Reshape((rows, num_quantiles), dtype=dtype, name="quantiles")(y)
     if dueling_type is not None:
-        y = DuelingAggregation(dueling_type, name="q_values" if num_quantiles == 1 else "dueling")(y)
+        y = DuelingAggregation(dueling_type, dtype=dtype, name="q_values" if num_quantiles == 1 else "dueling")(y)
     if num_quantiles > 1:
-        y = QuantileMean(name="q_values")(y)
+        y = QuantileMean(dtype=dtype, name="q_values")(y)
     return network_to(y, model)
 
 

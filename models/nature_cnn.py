@@ -42,18 +42,21 @@ def nature_cnn(
             f"Frames of {input_size} pixels are too small for the convolutions; expected at least (36, 36): "
             "resize them to (84, 84), as in the paper."
         )
-    # Spelled out, so that a keras.json that says channels_first does not change what the weights mean.
-    convolution = partial(layers.Conv2D, activation="relu", data_format="channels_last")
+    # Spelled out, so that a keras.json that says channels_first or float64 does not change what the weights mean.
+    convolution = partial(layers.Conv2D, activation="relu", data_format="channels_last", dtype="float32")
+    dense = partial(layers.Dense, dtype="float32")
     return keras.Sequential(
         [
             keras.Input((window_length, *input_size), dtype="float32", name="frames"),  # (4, 84, 84)
-            layers.Permute((2, 3, 1), name="frames_last"),  # (84, 84, 4): frames take the place of colours
+            layers.Permute(
+                (2, 3, 1), dtype="float32", name="frames_last"
+            ),  # (84, 84, 4): frames take the place of colours
             convolution(32, kernel_size=8, strides=4, name="conv1"),  # (20, 20, 32)
             convolution(64, kernel_size=4, strides=2, name="conv2"),  # (9, 9, 64)
             convolution(64, kernel_size=3, strides=1, name="conv3"),  # (7, 7, 64)
-            layers.Flatten(data_format="channels_last", name="flatten"),  # (3136,)
-            layers.Dense(512, activation="relu", name="hidden"),
-            layers.Dense(nb_actions, activation="linear", name="q_values"),
+            layers.Flatten(data_format="channels_last", dtype="float32", name="flatten"),  # (3136,)
+            dense(512, activation="relu", name="hidden"),
+            dense(nb_actions, activation="linear", name="q_values"),
         ],
         name="nature_cnn",
     )

@@ -15,7 +15,6 @@ import json
 import os
 import re
 import reprlib
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +24,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import h5py
 import numpy as np
 
+from keras_h5 import files
+from keras_h5.files import FileError
 from keras_h5.layers import (
     BACKEND,
     KERAS_VERSION,
@@ -32,7 +33,6 @@ from keras_h5.layers import (
     read_array,
     read_texts,
     reading,
-    replacing,
     stored_layers,
     write_layer_weights,
 )
@@ -40,8 +40,9 @@ from keras_h5.layers import (
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["WINDOW_LENGTH", "PolicyFileError", "TrainedPolicy", "check_writable", "load_policy", "save_policy"]
+__all__ = ["SUFFIXES", "WINDOW_LENGTH", "PolicyFileError", "TrainedPolicy", "load_policy", "save_policy"]
 
+SUFFIXES = (".h5", ".hdf5")  # by which Keras knows such files
 WINDOW_LENGTH = 4  # frames in a state (Mnih et al. 2015)
 _STATE_SHAPE = [WINDOW_LENGTH, 84, 84]
 _FACT_PREFIX = "dqn_"
@@ -54,6 +55,9 @@ _EXPECTED = (
     "expected a policy.h5 from train.py, or a Nature CNN for four 84x84 frames saved as .h5 by Keras or "
     "keras-rl; train one, or name another file"
 )
+
+
+_IF_TOLD = {"groups": 1}  # settings that older Kerases do not tell, or that other layers do not have
 
 
 class _Layer(NamedTuple):
@@ -127,7 +131,8 @@ def save_policy(
 
     The fact `run` says whose policy it is, and a file of the same run is replaced. Any other file at `path`
     first gets a second name, such as policy.previous-<run>.h5 (a hard link, or a copy where the file system
-    has no links), and only then gives up its place: at no moment is the old or the new policy missing.
+    has no links), and only then gives up its place: at no moment is the old or the new policy missing. Of each
+    other run one unfinished policy is kept, the newest.
 
     Args:
         path: the file to write, with a name in .h5; a symbolic link is followed.
@@ -141,9 +146,10 @@ def save_policy(
 
     Raises:
         PolicyFileError: the weights are not those of a Nature CNN or not finite (a training that diverged
-            replaces no policy), a fact cannot be stored, or the file cannot be written.
+            replaces no policy), or a fact cannot be stored.
+        FileError: the file cannot be written.
     """
-    path = _target(path)
+    path = files.target(path, SUFFIXES)
     arrays = _checked_weights(weights)
     architecture = _architecture(len(arrays[-1]))
     remaining = iter(arrays)
@@ -162,12 +168,12 @@ def save_policy(
         write_layer_weights(file.create_group("model_weights"), layers)
     aside = None
     try:
-        with replacing(path, buffer.getvalue()):
+        with files.in_words(path), files.replacing(path, buffer.getvalue()):
             if path.exists():
-                old_run = _run_of(path)
-                if old_run is None or old_run != facts.get("run"):
-                    aside = _set_aside(path, old_run)
-    except PolicyFileError:
+                old = _facts_of(path)
+                if old.get("run") is None or old["run"] != facts.get("run"):
+                    aside = _set_aside(path, old)
+    except FileError:
         with suppress(OSError):
             if aside and aside.samefile(path):  # the old policy kept its place, so it needs no second name
                 aside.unlink()
@@ -201,23 +207,6 @@ def load_policy(path: str | os.PathLike[str], *, nb_actions: int | None = None) 
             _check_model_config(read_texts(file, "model_config")[0], _architecture(found_actions))
         arrays = [read_array(dataset, shape) for dataset, shape in zip(datasets, shapes, strict=True)]
         return TrainedPolicy(tuple(_checked_floats(arrays)), facts)
-
-
-def check_writable(path: str | os.PathLike[str]) -> None:
-    """Checks, before hours of training, that `save_policy` can write to `path`.
-
-    Raises:
-        PolicyFileError: the folder is missing or closed, or `path` is a folder, is protected, or does not
-            end in .h5.
-    """
-    path = _target(path)
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"):
-            pass
-    except OSError as error:
-        raise PolicyFileError(
-            f"{path} cannot be written ({error.strerror or error}); give permission, or name another place."
-        ) from error
 
 
 def _model_config(architecture: list[_Layer]) -> dict[str, Any]:
@@ -255,8 +244,8 @@ def _check_model_config(text: str, architecture: list[_Layer]) -> None:
     if names != expected_names:
         raise PolicyFileError(f"has the layers {_listed(names)}, not {_listed(expected_names)}")
     for (name, settings), layer in zip(layers, architecture, strict=True):
-        for key, value in layer.settings.items():
-            if settings.get(key) != value:
+        for key, value in {**layer.settings, **_IF_TOLD}.items():
+            if settings.get(key, _IF_TOLD.get(key)) != value:
                 found = f"a {name} layer with {key} {reprlib.repr(settings.get(key))}"
                 raise PolicyFileError(f"has {found} where {layer.name} has {value!r}")
 
@@ -345,33 +334,18 @@ def _read_facts(file: h5py.File) -> dict[str, Any]:
     return facts
 
 
-def _target(path: str | os.PathLike[str]) -> Path:
-    """The file that `path` stands for, behind symbolic links, if it may be replaced."""
-    path = Path(os.path.realpath(path))
-    problem = None
-    if os.path.isdir(path):  # os.path takes names that no file can have, where pathlib raises
-        problem = "is a folder; add a file name such as policy.h5"
-    elif path.suffix not in (".h5", ".hdf5"):
-        problem = "does not end in .h5, by which Keras knows its files; name it so"
-    elif not os.path.isdir(path.parent):
-        problem = "lies in a folder that does not exist; create the folder, or name another place"
-    elif os.path.exists(path) and not os.path.isfile(path):
-        problem = "is a device, not a file; name another place"
-    elif os.path.exists(path) and not os.access(path, os.W_OK):
-        problem = "is protected against writing; lift that, or name another place"
-    if problem:
-        raise PolicyFileError(f"{path} {problem}.")
-    return path
-
-
-def _run_of(path: Path) -> Any:
+def _facts_of(path: Path) -> dict[str, Any]:
     with suppress(PolicyFileError), reading(path, max_bytes=_MAX_FILE_BYTES, expected=_EXPECTED) as file:
-        return _read_facts(file).get("run")
-    return None
+        return _read_facts(file)
+    return {}
 
 
-def _set_aside(path: Path, run: Any) -> Path:
-    """Gives the file at `path` a second, free name beside it, and returns that."""
+def _set_aside(path: Path, facts: dict[str, Any]) -> Path:
+    """Gives the file at `path` a second name beside it, and returns that: a free one, or an earlier state's of its run.
+
+    So two trainings that write one file leave one file of each, and not one at every save.
+    """
+    run = facts.get("run")
     words = re.findall(r"[A-Za-z0-9]+", "" if run is None else str(run))
     label = "-".join(["previous", *words])[:60]
     number = 1
@@ -381,7 +355,22 @@ def _set_aside(path: Path, run: Any) -> Path:
             _add_name(path, aside)
             return aside
         except FileExistsError:
+            if _is_earlier(_facts_of(aside), facts):
+                files.write(aside, path.read_bytes())
+                return aside
             number += 1
+
+
+def _is_earlier(facts: dict[str, Any], later: dict[str, Any]) -> bool:
+    """Whether a policy is an earlier, unfinished one of the run of another."""
+    try:
+        return (
+            facts["run"] == later["run"]
+            and facts["finished"] is False
+            and facts["steps_of_training"] <= later["steps_of_training"]
+        )
+    except (KeyError, TypeError):
+        return False
 
 
 def _add_name(path: Path, name: Path) -> None:
@@ -392,5 +381,4 @@ def _add_name(path: Path, name: Path) -> None:
     except OSError:  # FAT and some network drives have no hard links
         if name.exists():
             raise FileExistsError(name) from None
-        with replacing(name, path.read_bytes()):
-            pass
+        files.write(name, path.read_bytes())

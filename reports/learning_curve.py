@@ -1,6 +1,5 @@
 """The learning curve of a training, drawn from its metrics.csv."""
 
-import csv
 import io
 import math
 from pathlib import Path
@@ -50,6 +49,14 @@ def learning_curve_svgs(metrics: Path, game: str, human: float | None) -> tuple[
     over_steps.legend(loc="outside upper center", ncols=2, fontsize=8, frameon=False)
     _plot_over_time(over_time.subplots(), rows, human)
     return svg(over_steps), svg(over_time)
+
+
+def numbers(line: str) -> list[float]:
+    """The numbers in a line of metrics.csv; none if it is damaged, as a full disk or a power cut can leave it."""
+    try:
+        return [float(value) for value in line.split(",")]
+    except ValueError:
+        return []
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -116,8 +123,9 @@ def _plot(axes: Any, rows: list[dict[str, float]], x: list[float], human: float 
 
 
 def _rows(metrics: Path) -> list[dict[str, float]]:
-    with open(metrics, newline="") as file:
-        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    header, *lines = metrics.read_text(errors="replace").splitlines() or [""]
+    names = header.split(",")
+    rows = [dict(zip(names, row, strict=True)) for row in map(numbers, lines) if len(row) == len(names)]
     return [{"evaluation": math.nan, **row} for row in rows]  # version 0.1 had no evaluations
 
 

@@ -6,8 +6,7 @@ import itertools
 import os
 import struct
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +23,8 @@ MAX_COLOURS = 255
 TRANSPARENT = 255  # the number that is left
 
 
-class RecordingError(ValueError):
-    """A recording cannot be made or written; the message is one sentence for the person."""
+class RecordingError(files.FileError):
+    """A recording cannot be made here; the message is one sentence for the person."""
 
 
 class Recorder:
@@ -41,11 +40,14 @@ class Recorder:
         frames_per_picture: number of emulator frames that each picture given to `show` stands for.
 
     Raises:
-        RecordingError: `path` is none of these, or cannot be written.
+        FileError: `path` is none of these, or cannot be written.
+        RecordingError: what makes an .mp4 is not installed.
     """
 
     def __init__(self, path: Path, max_seconds: float = 120.0) -> None:
-        _check_writable(path)
+        files.require_writable(path, tuple(FRAMES_PER_PICTURE))
+        if path.suffix.lower() == ".mp4" and not importlib.util.find_spec("imageio_ffmpeg"):
+            raise RecordingError(f"{path} needs imageio-ffmpeg; pip install imageio-ffmpeg, or record a .gif or .webp.")
         self.path = path
         self.max_seconds = max_seconds
         self.frames_per_picture = FRAMES_PER_PICTURE[path.suffix.lower()]
@@ -80,13 +82,13 @@ class Recorder:
             A sentence that says what is in the file now; None if there was nothing to record.
 
         Raises:
-            RecordingError: the file system refused; a file that was there before is unchanged.
+            FileError: the file system refused; a file that was there before is unchanged.
         """
         film = self._best or self._film
         if not film.seconds:
             return None
         kind = self.path.suffix.lower()
-        with _refusals_in_words(self.path):
+        with files.in_words(self.path):
             data = film.to_gif() if kind == ".gif" else {".webp": film.to_webp, ".mp4": film.to_mp4}[kind](tell)
             files.write(self.path, data)
         part = f"its first {film.seconds:.0f} s" if film.is_cut else f"{film.seconds:.0f} s"
@@ -251,32 +253,3 @@ class Film:
         starts = [start for start, *_ in self._blocks] + [self._num_pictures]
         times = [round(start * units_per_second / self._pictures_per_second) for start in starts]
         return [end - start for start, end in itertools.pairwise(times)]
-
-
-def _check_writable(path: Path) -> None:
-    problem = None
-    if path.suffix.lower() not in FRAMES_PER_PICTURE:
-        problem = f"{path} is no recording; its name has to end in {', '.join(FRAMES_PER_PICTURE)}."
-    elif path.is_dir():
-        problem = f"{path} is a folder; add a file name such as game.gif."
-    elif not path.absolute().parent.is_dir():
-        problem = f"{path} lies in a folder that does not exist; create it, or name another place."
-    elif path.exists() and not (path.is_file() and os.access(path, os.W_OK)):
-        problem = f"{path} is protected against writing, or no file; name another place."
-    elif path.suffix.lower() == ".mp4" and not importlib.util.find_spec("imageio_ffmpeg"):
-        problem = f"{path} needs imageio-ffmpeg; pip install imageio-ffmpeg, or record a .gif or .webp."
-    if problem:
-        raise RecordingError(problem)
-    with _refusals_in_words(path), tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(path))):
-        pass
-
-
-@contextmanager
-def _refusals_in_words(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RecordingError(
-            f"{path} cannot be written ({error.strerror or error}); "
-            "make room or give permission, or name another place."
-        ) from error

@@ -1,6 +1,7 @@
 """Checkpoints: a training that is stopped or killed and goes on ends like one that never was, bit for bit."""
 
 import functools
+import hashlib
 import itertools
 import json
 import os
@@ -13,12 +14,14 @@ import sys
 import time
 from dataclasses import astuple, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import filelock
 import keras
 import numpy as np
 import pytest
 
+from console import UsageError
 from environments.atari import AtariEnvironment
 from environments.workers import HERE, WorkerError, Workers
 from keras_h5 import files
@@ -107,7 +110,7 @@ class Training:
 
     def run(self, *callbacks, steps=NUM_STEPS):
         step = self.checkpointer.restore(self.agent, self.environments)
-        ours = [self.checkpointer, self.average, self.evaluator, self.monitor]
+        ours = [self.average, self.evaluator, self.checkpointer, self.monitor]
         self.agent.fit(self.environments, steps, callbacks=[*ours, *callbacks], verbose=0)
         return step
 
@@ -391,6 +394,80 @@ def test_a_disk_that_is_full_does_not_end_a_training(undisturbed, tmp_path, monk
     assert_same_end(again, undisturbed)
 
 
+def test_an_evaluation_that_was_made_up_for_after_the_last_step_is_in_a_checkpoint(tmp_path):
+    """Ctrl-C broke the last evaluation off; it is played when the training is resumed, where no step is left."""
+    training = Training(tmp_path)
+    training.evaluator.play = lambda weights, number: [1.0] if number < 6 else None
+    training.run()
+    assert training.agent.step == NUM_STEPS and not training.evaluator.has_evaluated(NUM_STEPS)
+    made_up_for = Training(tmp_path)
+    assert made_up_for.run() == NUM_STEPS
+    assert made_up_for.evaluator.has_evaluated(NUM_STEPS)
+    longer = Training(tmp_path)
+    assert longer.run() == NUM_STEPS
+    assert longer.evaluator.last == made_up_for.evaluator.last
+    assert longer.evaluator.number == 6
+    assert len(list(tmp_path.glob("checkpoint-*.json"))) == len(list(tmp_path.glob("state-*"))) == 2
+
+
+def test_a_network_that_is_no_numbers_any_more_replaces_no_checkpoint(tmp_path):
+    class Breaker(Killer):
+        def on_step_end(self, step, logs=None):
+            if self.model.step == self.at_step:
+                self.model.model.set_weights([weights * np.nan for weights in self.model.model.get_weights()])
+
+    with pytest.raises(FloatingPointError, match="weights"):
+        Training(tmp_path).run(Breaker(2 * INTERVAL - 1))
+    assert sorted(path.name.split(".")[0] for path in tmp_path.iterdir()) == [
+        f"{part}-{INTERVAL}" for part in ("checkpoint", "replay", "state")
+    ]
+
+
+def test_only_its_own_files_are_removed(tmp_path):
+    mine = ["thesis.txt", "replay-of-the-game.safetensors", "state-1.json.bak", ".checkpoint-1.json.swp"]
+    for name in mine:
+        (tmp_path / name).write_text("mine")
+    (tmp_path / ".state-60.safetensors.0a1b2c3d.tmp").write_text("left by a kill")
+    Training(tmp_path).run(steps=4 * INTERVAL)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert set(mine) <= left
+    assert not [name for name in left if name.endswith(".tmp")]
+
+
+def test_a_folder_that_is_a_link_is_refused(tmp_path):
+    theirs, link = tmp_path / "theirs", tmp_path / "checkpoint"
+    theirs.mkdir()
+    (theirs / "state-1.safetensors").write_text("theirs")
+    link.symlink_to(theirs)
+    training = Training(link)
+    with pytest.raises(CheckpointError, match="symbolic link"):
+        training.run()
+    with pytest.raises(OSError, match="symbolic link"):
+        training.agent.fit(training.environments, 2 * INTERVAL, callbacks=[training.checkpointer], verbose=0)
+    assert [path.name for path in theirs.iterdir()] == ["state-1.safetensors"]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_manifest_from_elsewhere_is_refused(tmp_path):
+    def signed(text):
+        return f"{hashlib.blake2b(text.encode(), digest_size=32).hexdigest()}\n{text}"
+
+    for text in (
+        "[" * 100_000,
+        '{"state": 1e999}',
+        '{"state": {"name": "../state", "size": -1, "digest": ""}, "replay": []}',
+        " " * 2**25,
+    ):
+        (tmp_path / "checkpoint-60.json").write_text(signed(text))
+        with pytest.raises(CheckpointError):
+            Training(tmp_path).run()
+    (tmp_path / "checkpoint-60.json").unlink()
+    os.mkfifo(tmp_path / "checkpoint-60.json")
+    with pytest.raises(CheckpointError, match="not a file"):
+        Training(tmp_path).run()
+
+
 def train(folder, *words, **settings):
     command = [sys.executable, str(REPOSITORY / "train.py"), *words]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, **settings)
@@ -399,11 +476,20 @@ def train(folder, *words, **settings):
 def train_patched(folder, patch, *words):
     """train.py with a checkpoint every 300 steps, and changed by `patch`."""
     script = (
-        "import os, signal, sys, train, training, training.saving\n"
-        f"training.SAVE_INTERVAL_STEPS = 300\n{patch}\nsys.argv = {['train.py', *words]!r}\nsys.exit(train.main())\n"
+        "import os, signal, sys, train\nfrom training import session\nfrom training.evaluator import Evaluator\n"
+        f"session.SAVE_INTERVAL_STEPS = 300\n{patch}\nsys.argv = {['train.py', *words]!r}\nsys.exit(train.main())\n"
     )
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     return subprocess.run([sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def undisturbed_600(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed_600")
+    words = ["--preset", "smoke", "--steps", "600", "--num-environments", "2", "--batch-size", "8", "--run", "a"]
+    words += ["--out", "policy.h5"]
+    assert train_patched(folder, "", *words).returncode == 0
+    return folder
 
 
 @pytest.mark.slow
@@ -415,11 +501,11 @@ class TestResumingTrainPy:
         whole.mkdir(), killed.mkdir()
         assert train(whole, *words).returncode == 0
         at_step_1000 = (
-            "save = training.saving.PolicySaver.on_step_end\n"
+            "evaluate = Evaluator.on_step_end\n"
             "def on_step_end(self, step, logs=None):\n"
-            "    save(self, step, logs)\n"
+            "    evaluate(self, step, logs)\n"
             "    if self.model.step == 1000: os.kill(os.getpid(), signal.SIGKILL)\n"
-            "training.saving.PolicySaver.on_step_end = on_step_end\n"
+            "Evaluator.on_step_end = on_step_end\n"
         )
         assert train_patched(killed, at_step_1000, *words).returncode == -9
         kept = json.loads((killed / "runs/a/config.json").read_text())
@@ -454,7 +540,7 @@ class TestResumingTrainPy:
         die = "os.kill(os.getpid(), signal.SIGKILL)"
         assert train_patched(tmp_path, f"train.build_environments = lambda *_, **__: {die}", *words).returncode == -9
         # Nothing was lost yet, so the same command begins again.
-        patch = f"training._save_at_first_place = lambda *arguments: {die}"
+        patch = f"session.Training._save_at_first = lambda *arguments: {die}"
         assert train_patched(tmp_path, patch, *words).returncode == -9
         (tmp_path / ".policy.h5.0.tmp").write_bytes(b"left by a process that was killed")
         os.utime(tmp_path / ".policy.h5.0.tmp", (0, 0))
@@ -462,6 +548,112 @@ class TestResumingTrainPy:
         assert resumed.returncode == 0 and "Done: 700 agent steps, 0 of them" in resumed.stdout, resumed.stderr
         assert load_policy(tmp_path / "policy.h5").facts["steps"] == 700
         assert sorted(path.name for path in tmp_path.iterdir()) == ["policy.h5", "runs"]
+
+    @pytest.mark.parametrize(
+        "die",
+        [
+            # in the last evaluation, once it is played, in the last curve, before and after the last policy
+            "play = session.Training._play\n"
+            "def die(self, weights, number):\n    number == 2 and KILL\n    return play(self, weights, number)\n"
+            "session.Training._play = die",
+            "session.Training._draw = lambda self: self.evaluator.number == 2 and KILL",
+            "session.Training._save_at_first = lambda *arguments: KILL",
+            "session.Training._which_policy = lambda *arguments: KILL",
+        ],
+        ids=["evaluation", "curve", "policy", "words"],
+    )
+    def test_killed_at_an_end_that_is_also_a_save_it_ends_as_one_that_was_not(self, tmp_path, die, undisturbed_600):
+        words = ["--preset", "smoke", "--steps", "600", "--num-environments", "2", "--batch-size", "8", "--run", "a"]
+        words += ["--out", "policy.h5"]
+        patch = die.replace("KILL", "os.kill(os.getpid(), signal.SIGKILL)")
+        assert train_patched(tmp_path, patch, *words).returncode == -9
+        resumed = train(tmp_path, "--resume")
+        if "which_policy" in die:  # all was done
+            assert resumed.returncode == 2 and "has done its 600 steps" in resumed.stderr
+        else:
+            assert resumed.returncode == 0, resumed.stderr
+        for name in ("policy.h5", "runs/a/best.h5"):
+            assert (tmp_path / name).read_bytes() == (undisturbed_600 / name).read_bytes(), name
+        done = train(tmp_path, "--resume")
+        assert done.returncode == 2 and "has done its 600 steps" in done.stderr
+
+    def test_a_training_that_is_extended_knows_its_last_evaluation(self, tmp_path):
+        words = ["--preset", "smoke", "--steps", "601", "--num-environments", "2", "--batch-size", "8", "--run", "a"]
+        assert train(tmp_path, *words, "--evaluations", "2", "--evaluation-games", "1").returncode == 0
+
+        class Recorder:
+            memory, counts = SimpleNamespace(counts=None), None
+
+            def set_state(self, state, *others):
+                self.state, self.step = state, 601
+
+        evaluator = Recorder()
+        Checkpointer(tmp_path / "runs/a/checkpoint", 1, {"evaluator": evaluator}).restore(Recorder(), None)
+        assert evaluator.state["last"]["step"] == 601
+
+    def test_it_starts_from_the_policy_that_was_there_and_not_from_its_own(self, tmp_path, undisturbed_600):
+        """It writes policy.h5, from which it started, and no checkpoint: there was no room. Then it is killed."""
+        words = ["--preset", "smoke", "--steps", "900", "--num-environments", "2", "--batch-size", "8", "--run", "b"]
+        words += ["--start-from", "policy.h5", "--out", "policy.h5", "--evaluations", "0", "--learning-rate", "0.01"]
+        whole, killed = tmp_path / "whole", tmp_path / "killed"
+        for folder in (whole, killed):
+            folder.mkdir()
+            shutil.copy(undisturbed_600 / "policy.h5", folder)
+        assert train_patched(whole, "", *words).returncode == 0
+        no_checkpoint = (
+            "def save(self): raise OSError('No space left on device')\nsession.Checkpointer.save = save\n"
+            "report = session.TrainingMonitor.on_step_end\n"
+            "def on_step_end(self, step, logs):\n"
+            "    report(self, step, logs)\n"
+            "    if self.model.step == 800: os.kill(os.getpid(), signal.SIGKILL)\n"
+            "session.TrainingMonitor.on_step_end = on_step_end\n"
+        )
+        assert train_patched(killed, no_checkpoint, *words).returncode == -9
+        assert load_policy(killed / "policy.h5").facts["run"] == "b"
+        resumed = train(killed, "--resume")
+        assert resumed.returncode == 0, resumed.stderr
+        assert (whole / "policy.h5").read_bytes() == (killed / "policy.h5").read_bytes()
+
+    def test_a_training_that_diverges_ends_with_status_3_and_keeps_what_was_sound(self, tmp_path):
+        words = ["--preset", "smoke", "--steps", "900", "--num-environments", "2", "--batch-size", "8", "--run", "a"]
+        words += ["--out", "policy.h5", "--evaluations", "0", "--train-interval", "4"]
+        breaks = (
+            "report = session.TrainingMonitor.on_step_end\n"
+            "def on_step_end(self, step, logs):\n"
+            "    report(self, step, logs)\n"
+            "    if self.model.step == 400:\n"
+            "        model = self.model.model\n"
+            "        model.set_weights([weights * float('nan') for weights in model.get_weights()])\n"
+            "session.TrainingMonitor.on_step_end = on_step_end\n"
+        )
+        process = train_patched(tmp_path, breaks, *words)
+        assert process.returncode == 3, process.stderr
+        assert "The training has diverged after" in process.stdout and "the loss is no finite number" in process.stdout
+        assert "runs/a --learning-rate 0.00025" in process.stdout
+        assert "Not saved" not in process.stdout
+        assert load_policy(tmp_path / "policy.h5").facts["steps"] == 300
+        resumed = train(tmp_path, "--resume", "runs/a", "--learning-rate", "0.00025")
+        assert resumed.returncode == 0 and "600 of them" in resumed.stdout, resumed.stderr
+
+    def test_whatever_goes_wrong_with_what_accompanies_it_the_policy_is_saved(self, tmp_path):
+        words = ["--preset", "smoke", "--steps", "600", "--num-environments", "2", "--batch-size", "8", "--run", "a"]
+        breaks = (
+            "def wrong(*arguments, **others): raise TypeError('of ours')\n"
+            "session.draw_learning_curve = session.GameFilm = wrong\n"
+            "session.TensorBoardFile.add_picture = wrong\n"
+        )
+        process = train_patched(tmp_path, breaks, *words, "--out", "policy.h5")
+        assert process.returncode == 0, process.stderr
+        assert "of ours" in process.stdout and "Traceback" not in process.stderr
+        assert load_policy(tmp_path / "policy.h5").facts["finished"] is True
+
+    def test_killed_while_it_measures_the_machine_it_leaves_no_folder(self, tmp_path):
+        die = (
+            "from training import measurement\n"
+            "measurement.settle_by_measurement = lambda *_: os.kill(os.getpid(), signal.SIGKILL)"
+        )
+        assert train_patched(tmp_path, die, "--minutes", "5").returncode == -9
+        assert list(tmp_path.iterdir()) == []
 
     def test_two_processes_cannot_train_in_one_folder(self, tmp_path):
         words = ["--preset", "smoke", "--steps", "100000", "--run", "a"]
@@ -504,6 +696,65 @@ def test_what_does_not_go_with_resume_is_refused(tmp_path, words, message):
     assert process.returncode == 2
     assert message in process.stderr
     assert len(process.stderr.splitlines()) == 1
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param('{"out": "x.h5", "train_until_step": 1e999}', id="infinite"),
+        pytest.param("[" * 100_000, id="nested"),
+        pytest.param('{"out": "x.h5", "train_until_step": -5}', id="negative"),
+        pytest.param(f'{{"out": "x.h5", "train_until_step": {10**300}}}', id="steps that are many"),
+        pytest.param(f'{{"out": "x.h5", "train_until_step": 5000, "steps": {10**300}}}', id="very many"),
+        pytest.param(f'{{"out": "x.h5", "train_until_step": 4000000, "memory_size": {10**300}}}', id="memory"),
+        pytest.param('{"out": "x.h5", "train_until_step": true}', id="true"),
+        pytest.param('{"out": "a\\u0000b.h5", "train_until_step": 4000000}', id="a null"),
+        pytest.param('{"out": "x.h5", "train_until_step": 4000000, "game": "[/x]"}', id="markup"),
+        pytest.param(f'{{"out": "x.h5", "train_until_step": 4000000, "game": "{"x" * 50_000}"}}', id="long game"),
+        pytest.param(" " * 10**6, id="large"),
+        pytest.param(None, id="pipe"),
+    ],
+)
+def test_a_config_from_elsewhere_is_refused_in_a_sentence(tmp_path, monkeypatch, text):
+    from keras_h5.files import FileError
+    from train import _parse_arguments
+    from training.run import resumed_run
+
+    if text is None:
+        os.mkfifo(tmp_path / "config.json")
+    else:
+        (tmp_path / "config.json").write_text(text)
+    monkeypatch.setattr(sys, "argv", ["train.py", "--resume", str(tmp_path)])
+    with pytest.raises((UsageError, FileError)) as refusal:
+        resumed_run(_parse_arguments())
+    assert len(str(refusal.value)) < 600 and "\n" not in str(refusal.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "a/b", "../elsewhere"])
+def test_a_name_that_is_no_folder_in_runs_is_refused(tmp_path, monkeypatch, name):
+    from train import _parse_arguments
+    from training.run import new_run
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", f"--run={name}"])
+    with pytest.raises(UsageError, match="plain name"):
+        new_run(_parse_arguments())
+
+
+def test_two_runs_that_nobody_named_get_two_folders_and_one_that_never_began_none(tmp_path, monkeypatch):
+    from train import _parse_arguments
+    from training.run import new_run, sole_owner
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", "--preset", "smoke"])
+    run = new_run(arguments := _parse_arguments())
+    with sole_owner(run, arguments) as first, sole_owner(run, arguments) as second:
+        first.write()
+        assert second.folder == run.folder.with_name(f"{run.folder.name}-2")
+        assert second.folder.is_dir()
+    assert list((tmp_path / "runs").iterdir()) == [tmp_path / run.folder]
 
 
 def test_without_any_run_resume_says_so(tmp_path):

@@ -208,6 +208,19 @@ def test_fused_adam_is_keras_adam_to_rounding(monkeypatch):
         np.testing.assert_allclose(fused_values, reference, rtol=2e-5, atol=1e-7)
 
 
+def test_a_network_of_other_numbers_learns_with_keras_adam():
+    keras.config.set_floatx("float64")
+    try:
+        model = q_network()
+        learner = Learner(model, clone_model(model), keras.optimizers.Adam(1e-2))
+    finally:
+        keras.config.set_floatx("float32")
+    before = model.get_weights()
+    learner.update(*random_batch())
+    assert all(weights.dtype == np.float64 for weights in before)
+    assert any(np.any(new != old) for new, old in zip(model.get_weights(), before, strict=True))
+
+
 def test_regularisation_of_the_layers_is_part_of_the_loss():
     losses = []
     for regularizer in (None, keras.regularizers.L2(0.01)):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,10 +28,11 @@ def folder(tmp_path_factory):
     return folder
 
 
-def run(folder, *words):
+def run(folder, *words, env=None):
     return subprocess.run(
         [sys.executable, str(REPOSITORY / "evaluate.py"), *map(str, words)],
         cwd=folder,
+        env=env,
         capture_output=True,
         text=True,
         timeout=120,
@@ -71,7 +73,7 @@ def test_a_grader_gets_status_1_below_the_minimum_score(folder):
         (["--game", "pong"], "values 4 actions, but pong has 6"),
         (["--game", "brekout"], "breakout"),
         (["--workers", "9"], "'9' is not a whole number between 0 and 8"),
-        (["--json", "missing/report.json"], "cannot be written"),
+        (["--json", "missing/report.json"], "folder that does not exist"),
     ],
 )
 def test_a_mistake_is_one_sentence(words, message, folder):
@@ -130,4 +132,48 @@ def test_the_page_shows_the_games_and_the_training_that_made_the_policy(folder):
 def test_a_page_that_cannot_be_written_is_found_before_the_games(folder):
     process = run(folder, "--html", "missing/page.html")
     assert (process.returncode, process.stdout) == (2, "")
-    assert "missing/page.html cannot be written" in process.stderr
+    assert "missing/page.html lies in a folder that does not exist" in process.stderr
+
+
+@pytest.fixture(scope="module")
+def chooser(tmp_path_factory):
+    """A policy of random weights, whose choices depend on the last bits of its Q-values."""
+    folder = tmp_path_factory.mktemp("chooser")
+    rng, weights = np.random.default_rng(5), []
+    for shape in [(8, 8, 4, 32), (4, 4, 32, 64), (3, 3, 64, 64), (3136, 512), (512, 4)]:
+        weights += [rng.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape), np.zeros(shape[-1])]
+    save_policy(folder / "policy.h5", weights, {"game": "breakout"})
+    return folder
+
+
+def keras_json(folder, **settings):
+    home = folder / "keras"
+    home.mkdir(exist_ok=True)
+    known = {"floatx": "float32", "epsilon": 1e-7, "backend": "tensorflow", "image_data_format": "channels_last"}
+    (home / "keras.json").write_text(json.dumps({**known, **settings}))
+    return {**os.environ, "KERAS_HOME": str(home)}
+
+
+@pytest.mark.slow
+def test_a_keras_json_with_other_numbers_changes_no_score(chooser):
+    scores = []
+    for floatx in ("float32", "float64", "float16"):
+        process = run(chooser, "--episodes", 2, "--json", "said.json", env=keras_json(chooser, floatx=floatx))
+        assert process.returncode == 0, process.stderr
+        scores.append(json.loads((chooser / "said.json").read_text())["scores"])
+    assert scores[0] == scores[1] == scores[2]
+
+
+@pytest.mark.parametrize("where", ["KERAS_BACKEND", "keras.json"])
+@pytest.mark.parametrize("backend", ["torch", "nonsense"])
+def test_a_backend_that_is_not_there_is_one_sentence(folder, where, backend):
+    missing = folder / "missing" / "torch"
+    missing.mkdir(parents=True, exist_ok=True)
+    (missing / "__init__.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')")
+    environment = keras_json(folder, **({"backend": backend} if where == "keras.json" else {}))
+    environment.pop("KERAS_BACKEND", None)
+    environment |= {"KERAS_BACKEND": backend} if where == "KERAS_BACKEND" else {}
+    process = run(folder, env={**environment, "PYTHONPATH": str(missing.parent)})
+    assert process.returncode == 2
+    assert process.stderr.count("\n") == 1
+    assert backend in process.stderr and "set KERAS_BACKEND=tensorflow" in process.stderr

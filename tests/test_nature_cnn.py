@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_rl.heads import with_head
 from models.nature_cnn import nature_cnn
 
 
@@ -77,3 +78,24 @@ def test_a_keras_json_with_channels_first_changes_nothing():
         assert nature_cnn(4).get_config() == expected
     finally:
         keras.config.set_image_data_format("channels_last")
+
+
+@pytest.mark.parametrize("floatx", ["float64", "float16"])
+@pytest.mark.parametrize("head", [{}, {"dueling_type": "avg"}, {"num_quantiles": 8, "dueling_type": "naive"}])
+def test_a_keras_json_with_other_numbers_changes_nothing(floatx, head):
+    def network():
+        model = nature_cnn(4)
+        return with_head(model, **head) if head else model
+
+    def numbers(model):
+        return [(layer.dtype_policy.name, [variable.dtype for variable in layer.variables]) for layer in model.layers]
+
+    expected = numbers(network())
+    keras.config.set_floatx(floatx)
+    try:
+        model = network()
+        assert numbers(model) == expected
+        assert model(np.zeros((1, 4, 84, 84), np.float32)).dtype == "float32"
+    finally:
+        keras.config.set_floatx("float32")
+    assert {name for name, _ in expected} == {"float32"}

@@ -10,8 +10,9 @@ import h5py
 import numpy as np
 import pytest
 
+from keras_h5.files import FileError, require_writable
 from keras_h5.layers import load_weights, read_array, reading, save_weights
-from models.policy_file import PolicyFileError, check_writable, load_policy, save_policy
+from models.policy_file import SUFFIXES, PolicyFileError, load_policy, save_policy
 
 SHAPES = [(8, 8, 4, 32), (32,), (4, 4, 32, 64), (64,), (3, 3, 64, 64), (64,), (3136, 512), (512,)]
 KERNEL = "model_weights/conv1/conv1/kernel:0"
@@ -298,7 +299,7 @@ def no_space(*_):
 def test_a_full_disk_leaves_the_old_policy_and_nothing_else(tmp_path, policy, monkeypatch, step, run):
     before = policy.read_bytes()
     monkeypatch.setattr(os, step, no_space)
-    with pytest.raises(PolicyFileError, match=r"No space left.*unchanged; make room"):
+    with pytest.raises(FileError, match=r"No space left.*unchanged; make room"):
         save_policy(policy, random_weights(seed=1), {"run": run})
     assert policy.read_bytes() == before
     assert names_in(tmp_path) == ["policy.h5"]
@@ -310,7 +311,7 @@ def test_a_write_cut_off_midway_by_the_system_leaves_the_old_policy_and_nothing_
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limits[1]))  # a policy has 6.7 MB
     try:
-        with pytest.raises(PolicyFileError, match="unchanged"):
+        with pytest.raises(FileError, match="unchanged"):
             save_policy(policy, random_weights(seed=1), {"run": "second"})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -382,6 +383,22 @@ def test_a_policy_of_another_run_is_never_overwritten(tmp_path, policy, monkeypa
     assert names_in(tmp_path) == sorted(["policy.h5", *(each.name for each in asides)])
 
 
+def test_of_two_runs_that_write_one_file_the_newest_policy_of_each_is_kept(tmp_path, path):
+    for seed in range(10):
+        facts = {"run": f"run {seed % 2}", "steps_of_training": 25_000 * seed, "finished": False}
+        save_policy(path, random_weights(seed=seed), facts)
+    assert names_in(tmp_path) == ["policy.h5", "policy.previous-run-0.h5", "policy.previous-run-1.h5"]
+    assert same(load_policy(path).weights, random_weights(seed=9))
+    assert same(load_policy(tmp_path / "policy.previous-run-0.h5").weights, random_weights(seed=8))
+    assert same(load_policy(tmp_path / "policy.previous-run-1.h5").weights, random_weights(seed=7))
+    # A finished one stays, whatever has its name later, and so does one that went further.
+    save_policy(path, random_weights(seed=10), {"run": "run 0", "steps_of_training": 250_000, "finished": True})
+    save_policy(path, random_weights(seed=11), {"run": "run 1", "steps_of_training": 100, "finished": False})
+    save_policy(path, random_weights(seed=12), {"run": "run 2", "steps_of_training": 100, "finished": False})
+    kept = [load_policy(each).weights for each in tmp_path.iterdir()]
+    assert all(any(same(weights, random_weights(seed=seed)) for weights in kept) for seed in (9, 10, 11, 12))
+
+
 def test_a_file_of_unknown_origin_is_set_aside_unchanged(tmp_path, path):
     path.write_text("my thesis")
     aside = set_aside(path, 0, {"run": "first"})
@@ -418,8 +435,8 @@ def test_a_symbolic_link_stays_and_its_target_is_replaced(tmp_path):
 
 def test_a_place_that_can_be_written_is_accepted_and_left_as_it_was(tmp_path, path, policy):
     before = policy.read_bytes()
-    check_writable(policy)
-    check_writable(tmp_path / "new.h5")
+    require_writable(policy, SUFFIXES)
+    require_writable(tmp_path / "new.h5", SUFFIXES)
     assert names_in(tmp_path) == ["policy.h5"] and policy.read_bytes() == before
 
 
@@ -429,14 +446,14 @@ def test_a_place_that_can_be_written_is_accepted_and_left_as_it_was(tmp_path, pa
         (".", "is a folder; add a file name"),
         ("missing/policy.h5", "folder that does not exist; create"),
         ("policy.h5/policy.h5", "folder that does not exist; create"),
-        ("policy.keras", "does not end in .h5"),
+        ("policy.keras", "has to end in .h5"),
         ("x" * 300 + ".h5", "cannot be written .*name another place"),
     ],
 )
 def test_a_place_that_cannot_be_written_is_refused_before_training(tmp_path, policy, name, problem):
-    with pytest.raises(PolicyFileError, match=problem):
-        check_writable(tmp_path / name)
-    with pytest.raises(PolicyFileError):
+    with pytest.raises(FileError, match=problem):
+        require_writable(tmp_path / name, SUFFIXES)
+    with pytest.raises(FileError):
         save_policy(tmp_path / name, random_weights(), {})
     assert names_in(tmp_path) == ["policy.h5"]
 
@@ -445,16 +462,16 @@ def test_a_protected_policy_is_refused_before_training(policy, monkeypatch):
     policy.chmod(0o444)
     if os.access(policy, os.W_OK):  # the superuser may write everywhere
         monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(PolicyFileError, match="protected against writing"):
-        check_writable(policy)
+    with pytest.raises(FileError, match="protected against writing"):
+        require_writable(policy, SUFFIXES)
 
 
 @pytest.mark.skipif(getattr(os, "geteuid", lambda: 0)() == 0, reason="the superuser may write everywhere")
 def test_a_closed_folder_is_refused_before_training(tmp_path):
     tmp_path.chmod(0o555)
     try:
-        with pytest.raises(PolicyFileError, match=r"cannot be written .*give permission"):
-            check_writable(tmp_path / "policy.h5")
+        with pytest.raises(FileError, match=r"cannot be written .*give permission"):
+            require_writable(tmp_path / "policy.h5", SUFFIXES)
     finally:
         tmp_path.chmod(0o755)
 
@@ -462,8 +479,8 @@ def test_a_closed_folder_is_refused_before_training(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
 def test_a_pipe_is_neither_replaced_nor_read(tmp_path, path, refused):
     os.mkfifo(path)
-    with pytest.raises(PolicyFileError, match="is a device"):
-        check_writable(path)
+    with pytest.raises(FileError, match="is a device"):
+        require_writable(path, SUFFIXES)
     refused("is not a file")
     assert path.is_fifo()
 
@@ -550,6 +567,7 @@ CONFIGS = {
     "other strides": (set_layer(2, strides=[1, 1]), "strides [1, 1] where conv1 has [4, 4]"),
     "other padding": (set_layer(3, padding="same"), "padding 'same' where conv2 has 'valid'"),
     "dilation": (set_layer(4, dilation_rate=[2, 2]), "dilation_rate [2, 2]"),
+    "groups": (set_layer(3, groups=4), "groups 4 where conv2 has 1"),
     "channels first": (set_layer(2, data_format="channels_first"), "data_format 'channels_first'"),
     "flatten channels first": (
         set_layer(5, data_format="channels_first"),
@@ -1008,7 +1026,7 @@ def test_a_full_disk_leaves_the_old_weights(tmp_path, monkeypatch):
     save_weights(randomize(cartpole_net()), tmp_path / "w.h5")
     before = (tmp_path / "w.h5").read_bytes()
     monkeypatch.setattr(os, "replace", no_space)
-    with pytest.raises(PolicyFileError, match="No space left"):
+    with pytest.raises(FileError, match="No space left"):
         save_weights(randomize(cartpole_net(), seed=1), tmp_path / "w.h5")
     assert (tmp_path / "w.h5").read_bytes() == before
     assert names_in(tmp_path) == ["w.h5"]

@@ -19,7 +19,7 @@ ALLOWED = {
     "console.py": set(),
     "config.py": {"console"},
     "evaluation": {"console", "environments", "keras_rl", "models", "processors"},
-    "screens": {"keras_rl"},
+    "screens": {"console", "keras_rl"},
     "reports": {"keras_h5", "screens"},
     "training": {
         "config",
@@ -31,6 +31,7 @@ ALLOWED = {
         "models",
         "processors",
         "reports",
+        "screens",
     },
 }
 COMMANDS = {"train", "play", "evaluate", "check"}

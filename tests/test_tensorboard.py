@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import math
+import os
 import struct
 
 import numpy as np
@@ -74,6 +75,28 @@ def test_an_evaluation_is_a_point_and_the_settings_are_a_table(tmp_path):
     (value,) = settings.summary.value
     assert (value.tag, value.metadata.plugin_data.plugin_name) == ("settings", "text")
     assert value.tensor.string_val[0].decode().splitlines()[2:] == ["| gamma | 0.99 |", "| game | pong |"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX limit on file sizes")
+def test_after_a_full_disk_it_goes_on_in_another_file_and_no_event_follows_a_torn_one(tmp_path):
+    import resource
+
+    warnings: list[Exception] = []
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    events_file = TensorBoardFile(tmp_path, warnings.append)
+    events_file(SNAPSHOT)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, limits[1]))
+        file = io.BytesIO()
+        Image.effect_noise((160, 210), 100).save(file, "GIF")
+        events_file.add_picture(600, "game", file.getvalue())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    events_file(dataclasses.replace(SNAPSHOT, step=700))
+    torn, other = sorted(tmp_path.iterdir())
+    assert [event.step for event in events(other)] == [0, 700]
+    assert torn.stat().st_size <= 2_000
+    assert [type(warning) for warning in warnings] == [OSError]
 
 
 def test_a_film_stays_as_it_is(tmp_path):

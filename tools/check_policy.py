@@ -10,6 +10,7 @@ Exit status: 0 a policy, 2 not one, or bad input.
 
 import json
 import re
+import reprlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import console
 from keras_h5 import files
 from keras_h5.layers import read_texts, reading
-from models.policy_file import PolicyFileError, TrainedPolicy, load_policy
+from models.policy_file import TrainedPolicy, load_policy
 
 STATE_SHAPE = (4, 84, 84)
 STRIDES = (4, 2, 1)
@@ -92,6 +93,8 @@ def main() -> int:
     parser.add_argument("--states", type=Path, metavar="FILE.npy", help="(batch, 4, 84, 84), uint8 or in [0, 1]")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the same to this file")
     given = parser.parse_args()
+    if given.json:
+        files.require_writable(given.json)
     policy = load_policy(given.policy)
     actions = policy.facts.get("actions") or [f"action {index}" for index in range(policy.nb_actions)]
     result: dict[str, Any] = {
@@ -107,21 +110,17 @@ def main() -> int:
     print(f"  output      (batch, {policy.nb_actions}) Q-values: {', '.join(map(str, actions))}")
     for name, value in policy.facts.items():
         if not isinstance(value, (dict, list)):
-            print(f"  {name.replace('_', ' ')}: {value}")
+            print(f"  {name.replace('_', ' ')}: {reprlib.repr(value) if len(str(value)) > 200 else value}")
     if given.states:
         values = q_values(policy, read_states(given.states))
         result["q_values"] = values.tolist()
         for index, row in enumerate(values):
             print(f"  state {index}: {actions[int(row.argmax())]}, Q = {' '.join(f'{q:.6f}' for q in row)}")
     if given.json:
-        try:
+        with files.in_words(given.json):
             files.write(given.json, (json.dumps(result, indent=2) + "\n").encode())
-        except OSError as error:
-            raise console.UsageError(
-                f"{given.json} cannot be written ({error.strerror}); name another place."
-            ) from None
     return console.DONE
 
 
 if __name__ == "__main__":
-    console.run(main, PolicyFileError)
+    console.run(main, files.FileError)

@@ -1,6 +1,5 @@
 """What is going on in a training, in numbers: gathered once, for the display and for metrics.csv."""
 
-import csv
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 
 from keras_h5 import files
 from keras_rl import rl
+from reports.learning_curve import numbers
 from training.evaluator import Evaluation
 
 
@@ -36,6 +36,9 @@ class TrainingMonitor(rl.callbacks.Callback):
 
     That is before the step that follows, and after an `Evaluator` that is called before it: where the training is
     stopped then, an evaluation is broken off, and both are made when it goes on.
+
+    Raises:
+        FloatingPointError: In a training, after the report: the loss is no finite number any more.
     """
 
     def __init__(self, interval: int, listeners: Sequence[Callable[[Snapshot], None]] = ()) -> None:
@@ -103,7 +106,7 @@ class TrainingMonitor(rl.callbacks.Callback):
 
     def _report(self, step: int) -> None:
         now = time.monotonic()
-        updates = [metrics for metrics in self._metrics if not np.isnan(metrics[0])]
+        updates = [metrics for metrics in self._metrics if not np.isnan(metrics).all()]  # epsilon is always a number
         columns = list(np.mean(updates, axis=0)) if updates else [np.nan] * len(self._names)
         means = dict(zip(self._names, columns, strict=True))
         if updates:
@@ -123,15 +126,18 @@ class TrainingMonitor(rl.callbacks.Callback):
         self._interval_started, self.reported_step, self._metrics = now, step, []
         for listener in self.listeners:
             listener(snapshot)
+        if updates and not np.isfinite(snapshot.loss):
+            raise FloatingPointError("the loss is no finite number")
 
 
 class MetricsFile:
     """Writes snapshots to a CSV file as they come, one line each, under the names of `Snapshot`.
 
-    Where that fails later on, it calls `warn(error)` and leaves the line out: a full disk must not end a training.
+    Where that fails later on, it calls `warn(error)` once and writes the lines when there is room again: a full disk
+    must not end a training.
 
     Args:
-        path: The file. It keeps its lines up to `step`, when a training is resumed.
+        path: The file. When a training is resumed, it keeps its whole lines up to `step`.
         warn: See above.
         step: Agent steps of the last snapshot before.
 
@@ -142,18 +148,25 @@ class MetricsFile:
     def __init__(self, path: Path, warn: Callable[[Exception], None], step: int = 0) -> None:
         self.path = path
         self.warn = warn
-        lines = [",".join(field.name for field in fields(Snapshot))]
+        names = [field.name for field in fields(Snapshot)]
+        lines = [",".join(names)]
         if step and path.exists():
-            for line in path.read_text().splitlines()[1:]:
-                number = line.split(",")[0]
-                if number.isdecimal() and int(number) <= step:
-                    lines.append(line)
-        files.write(path, "".join(f"{line}\r\n" for line in lines).encode())  # the line ends of the csv module
+            before = path.read_text(errors="replace").splitlines()[1:]
+            lines += [line for line in before if len(row := numbers(line)) == len(names) and row[0] <= step]
+        files.write(path, _as_csv(lines))
+        self._waiting: list[str] = []  # lines that there was no room for
 
     def __call__(self, snapshot: Snapshot) -> None:
-        row = [f"{value:.6g}" if isinstance(value, float) else value for value in astuple(snapshot)]
+        row = [f"{value:.6g}" if isinstance(value, float) else str(value) for value in astuple(snapshot)]
+        self._waiting.append(",".join(row))
         try:
-            with open(self.path, "a", newline="") as file:
-                csv.writer(file).writerow(row)
+            files.append(self.path, _as_csv(self._waiting))
         except OSError as error:
-            self.warn(error)
+            if len(self._waiting) == 1:
+                self.warn(error)
+        else:
+            self._waiting.clear()
+
+
+def _as_csv(lines: list[str]) -> bytes:
+    return "".join(f"{line}\r\n" for line in lines).encode()  # the line ends of the csv module

@@ -4,7 +4,10 @@ import argparse
 import contextlib
 import dataclasses
 import datetime
+import itertools
 import json
+import reprlib
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +16,10 @@ from typing import Any
 import filelock
 
 import console
-from config import Config, config_from, flag, up_to_date
+from config import MAX_CONFIG_BYTES, MOST, Config, config_from, flag, up_to_date
 from environments.atari import AtariEnvironment, canonical_game
 from keras_h5 import files
-from models.policy_file import check_writable, load_policy
+from models.policy_file import SUFFIXES, load_policy
 
 NEWEST = "the newest"  # what --resume alone means
 
@@ -31,6 +34,17 @@ class Run:
     steps: int  # agent steps to train; more than the config's if a resumed training was given more
     changes: tuple[dict[str, Any], ...] = ()  # of options, when it was resumed: their new values, and from which "step"
 
+    @property
+    def start_file(self) -> Path:
+        """The policy it starts from, if any: a copy of `start_from`, as that may be what it writes, or change."""
+        kept = self.folder / "start.h5"
+        return kept if kept.exists() else Path(self.config.start_from)
+
+    def keep_start(self) -> None:
+        """Makes the copy, in a new run."""
+        if self.config.start_from and not (self.folder / "config.json").exists():
+            files.write(self.folder / "start.h5", Path(self.config.start_from).read_bytes())
+
     def write(self) -> None:
         """Writes config.json, from which `--resume` reads it."""
         facts = {**dataclasses.asdict(self.config), "out": str(self.out), "train_until_step": self.steps}
@@ -44,16 +58,18 @@ def new_run(arguments: argparse.Namespace) -> Run:
     Raises:
         UsageError: an option is out of range, or the name is none.
         UnknownGameError: there is no such game.
-        PolicyFileError: the policy cannot be written, or there is none to start from.
+        FileError: the policy cannot be written, or there is none to start from.
     """
     config = config_from(arguments)
     config = dataclasses.replace(config, game=canonical_game(config.game))
     name = arguments.run or f"{config.game}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    if Path(name).name != name:
+    if Path(name).name != name or name in ("", "..") or "\0" in name:
         raise console.UsageError(f"--run is {name!r}; give a plain name, it becomes a folder in runs/.")
     out = arguments.out or Path("smoke.h5" if arguments.preset == "smoke" else "policy.h5")
     run = Run(Path("runs", name), config, out, config.steps)
-    check_writable(run.out)
+    if arguments.run:
+        _refuse_a_taken_name(run.folder)
+    files.require_writable(run.out, SUFFIXES)
     if config.start_from:
         load_policy(config.start_from, nb_actions=int(AtariEnvironment(game=config.game).action_space.n))
     return run
@@ -64,6 +80,7 @@ def resumed_run(arguments: argparse.Namespace) -> Run:
 
     Raises:
         UsageError: there is no such run, or an option cannot change.
+        FileError: the policy cannot be written.
     """
     run = _read(_newest_run() if arguments.resume == NEWEST else Path(arguments.resume))
     folder, config, steps = run.folder, run.config, run.steps
@@ -87,7 +104,7 @@ def resumed_run(arguments: argparse.Namespace) -> Run:
         steps=arguments.steps or steps,
         changes=run.changes + ((new,) if new else ()),
     )
-    check_writable(run.out)
+    files.require_writable(run.out, SUFFIXES)
     return run
 
 
@@ -101,24 +118,39 @@ def _newest_run() -> Path:
 def _read(folder: Path) -> Run:
     """The run that the config.json in a folder tells of."""
     try:
-        facts = json.loads((folder / "config.json").read_text())
-        out, steps = Path(facts.pop("out")), int(facts.pop("train_until_step"))
+        facts = json.loads(files.read(folder / "config.json", MAX_CONFIG_BYTES))
+        out, steps = Path(facts.pop("out")), facts.pop("train_until_step")
         changes = tuple(map(dict, facts.pop("changes", ())))
-        return Run(folder, Config(**up_to_date(facts)), out, steps, changes)
+        config = Config(**up_to_date(facts))
+        canonical_game(config.game)
+        if type(steps) is not int or not config.steps <= steps <= MOST:
+            raise ValueError(f"train_until_step is {reprlib.repr(steps)}")
+        return Run(folder, config, out, steps, changes)
     except OSError as error:
         raise console.UsageError(
             f"--resume is {folder}, and {folder / 'config.json'} cannot be read ({error.strerror}); "
             "give the folder of a run, such as runs/NAME."
         ) from error
-    except (ValueError, TypeError, KeyError, AttributeError, console.UsageError) as error:
-        raise console.UsageError(f"{folder / 'config.json'} is not one that train.py wrote ({error}).") from error
+    except (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        reason = textwrap.shorten(str(error), 200, placeholder=" ...")
+        raise console.UsageError(f"{folder / 'config.json'} is not one that train.py wrote ({reason}).") from error
 
 
 @contextlib.contextmanager
-def sole_owner(folder: Path, new: bool) -> Iterator[None]:
-    """Makes the folder of a new run, and keeps other processes out of it, until this one ends in whatever way."""
+def sole_owner(run: Run, arguments: argparse.Namespace) -> Iterator[Run]:
+    """Makes the folder of a new run, and keeps other processes out of it, until this one ends in whatever way.
+
+    Gives the run, in another folder if its name is not the person's and was taken meanwhile.
+
+    Raises:
+        UsageError: somebody else is in the folder, or it cannot be made.
+    """
+    folder = run.folder
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if arguments.resume or arguments.run:
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            folder = _new_folder(folder)
         lock = filelock.FileLock(folder / ".lock")
         lock.acquire(timeout=0)
     except filelock.Timeout:
@@ -126,11 +158,38 @@ def sole_owner(folder: Path, new: bool) -> Iterator[None]:
     except OSError as error:
         raise console.UsageError(f"{folder} cannot be made ({error.strerror}); start from another folder.") from None
     with lock:
-        if new and (folder / "config.json").exists():
-            raise console.UsageError(
-                f"There is a run in {folder} already; give another name with --run, or go on with it with --resume."
-            )
-        yield
+        if not arguments.resume:
+            _refuse_a_taken_name(folder)
+        try:
+            yield dataclasses.replace(run, folder=folder)
+        finally:
+            _remove_if_empty(folder)
+
+
+def _new_folder(folder: Path) -> Path:
+    """Makes `folder`, or the first of folder-2, folder-3, ... that is not there yet, and returns it."""
+    for number in itertools.count(1):
+        free = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            free.mkdir(parents=True)
+            break
+    return free
+
+
+def _refuse_a_taken_name(folder: Path) -> None:
+    if (folder / "config.json").exists():
+        raise console.UsageError(
+            f"There is a run in {folder} already; give another name with --run, or go on with it with --resume."
+        )
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Removes the folder of a run that never began: there was no room for its first files, say."""
+    if not (folder / "config.json").exists():
+        with contextlib.suppress(OSError):
+            for name in ("start.h5", ".lock"):
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()
 
 
 def opening_words(run: Run, arguments: argparse.Namespace, bytes_needed: int) -> str:

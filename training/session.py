@@ -22,20 +22,20 @@ from keras_h5 import files
 from keras_rl import rl
 from keras_rl.agent import DQNAgent
 from keras_rl.checkpoint import Checkpointer, CheckpointError
-from models.policy_file import PolicyFileError, TrainedPolicy, load_policy, save_policy
+from models.policy_file import TrainedPolicy, load_policy, save_policy
 from reports.film import GameFilm
 from reports.inline import in_notebook, show_inline
 from reports.learning_curve import draw_learning_curve
 from training.averaging import PolicyAverage
 from training.evaluator import Evaluation, Evaluator
-from training.monitor import MetricsFile, TrainingMonitor
+from training.monitor import MetricsFile, Snapshot, TrainingMonitor
 from training.progress import ProgressDisplay
 from training.run import Run
-from training.saving import PolicySaver
 from training.tensorboard import TensorBoardFile
 
 SAVE_INTERVAL_STEPS = 25_000  # of the policy and of the checkpoint
 REPORT_INTERVAL_STEPS = 500
+SUSPICIOUS_LOSS = 1e9  # no sum of rewards squared comes near it
 MAX_FILM_SECONDS = 60  # of an evaluation game, for TensorBoard
 
 
@@ -49,6 +49,7 @@ class Training:
         self.run, self.dqn, self.environments, self.screen, config = run, dqn, environments, screen, run.config
         self.protocol = Protocol(config.game, config.evaluation_games, sticky=config.sticky)
         self.games: list[dict[str, Any]] = []  # of the last evaluation
+        self._is_suspicious = False
         self.aside: Path | None = None  # where the policy of another run is that was in the way
         self.monitor = TrainingMonitor(REPORT_INTERVAL_STEPS)
         self.average = PolicyAverage(config.average_interval, config.average_window)
@@ -59,36 +60,39 @@ class Training:
             weights=self.average.weights,
         )
         extras = {"monitor": self.monitor, "average": self.average, "evaluator": self.evaluator}
-        self.checkpointer = Checkpointer(run.folder / "checkpoint", SAVE_INTERVAL_STEPS, extras, self._warn)
-        self.start = self._take_up()
-        if run.changes:
-            run.changes[-1].setdefault("step", self.start)
-        try:
+        self.checkpointer = Checkpointer(
+            run.folder / "checkpoint", SAVE_INTERVAL_STEPS, extras, self._warn, then=self._save_newest
+        )
+        with files.in_words(run.folder):
+            run.keep_start()
+            self.start = self._take_up()
+            if run.changes:
+                run.changes[-1].setdefault("step", self.start)
             run.write()
             metrics_file = MetricsFile(run.folder / "metrics.csv", self._warn, self.monitor.reported_step)
             self.tensorboard = TensorBoardFile(
                 run.folder, self._warn, self.monitor.reported_step, lambda: float(dqn.learner.optimizer.learning_rate)
             )
             self.tensorboard.add_settings(self.start, dataclasses.asdict(config))
-        except OSError as error:
-            raise console.UsageError(f"{run.folder} cannot be written ({error.strerror}); make room there.") from error
         self.display = ProgressDisplay(run.steps, screen)
-        self.monitor.listeners = [self.display, metrics_file, self.tensorboard]
+        self.monitor.listeners = [self.display, metrics_file, self.tensorboard, self._look_at_the_loss]
 
     def fit(self) -> int:
-        """Trains to the end or until it is stopped, and saves. Returns the exit status."""
+        """Trains to the end or until it is stopped or diverges, and saves. Returns the exit status."""
         callbacks = [
             StopNotice(self._print),
-            self.checkpointer,
             self.average,
             *([self.evaluator] if self.run.config.evaluations else []),
+            self.checkpointer,  # after the last evaluation, before the report that only a stopped training makes
             self.monitor,
-            PolicySaver(self._save, SAVE_INTERVAL_STEPS, self._warn),
         ]
         started = time.monotonic()
         with _stopped_by_signals(self.dqn, self.screen):
-            with self.display, self._death_of_a_worker_in_words():
-                self.dqn.fit(self.environments, nb_steps=self.run.steps, callbacks=callbacks, verbose=0)
+            try:
+                with self.display, self._death_of_a_worker_in_words():
+                    self.dqn.fit(self.environments, nb_steps=self.run.steps, callbacks=callbacks, verbose=0)
+            except FloatingPointError as error:
+                return self._diverged(error)
             return self._finish(time.monotonic() - started)
 
     @contextlib.contextmanager
@@ -111,10 +115,10 @@ class Training:
         if start >= run.steps and self._is_saved(start):
             raise console.UsageError(f"{run.folder} has done its {start:,} steps; give a larger number with --steps.")
         files.remove_leftovers(run.out, older_than=600)  # another run may be writing there
-        for name in ("config.json", "metrics.csv"):
+        for name in ("best.h5", "config.json", "learning_curve.png", "metrics.csv", "policy.h5", "start.h5"):
             files.remove_leftovers(run.folder / name)
         if run.config.start_from and not start:
-            self.dqn.set_plain_weights(load_policy(run.config.start_from, nb_actions=self.dqn.nb_actions).weights)
+            self.dqn.set_plain_weights(load_policy(run.start_file, nb_actions=self.dqn.nb_actions).weights)
         return start
 
     def _play(self, weights: list[np.ndarray], number: int) -> list[float] | None:
@@ -139,20 +143,32 @@ class Training:
         number = f"Evaluation {self.evaluator.number} of {self._num_evaluations}"
         self._print(f"{number}, step {evaluation.step:,}: {_in_words(evaluation)}; {rank}.")
         self.tensorboard.add_evaluation(evaluation)
-        try:
-            if is_best:
+        if is_best:
+            with self._spared():
                 self._save(evaluation.step, self.run.folder / "best.h5", evaluation)
-            self._draw()
+        self._draw()
+        with self._spared():
             film = GameFilm(".gif", MAX_FILM_SECONDS)
             best_game = self.games[int(np.argmax(evaluation.scores))]
             self.protocol.build_environment(on_frame=film.on_frame).set_state(best_game)
             self.tensorboard.add_picture(evaluation.step, "score/best_evaluation_game", film.to_bytes())
-        except (OSError, ValueError) as error:
+
+    @contextlib.contextmanager
+    def _spared(self) -> Iterator[None]:
+        """Lets nothing that only accompanies a training end it: what goes wrong is told, and it goes on."""
+        try:
+            yield
+        except Exception as error:
             self._warn(error)
 
-    def _save(self, step: int, path: Path | None = None, evaluation: Evaluation | None = None) -> None:
-        """Writes the policy as it is, or the best one so far, whose evaluation it is."""
-        config, path = self.run.config, path or self.run.out
+    def _save_newest(self) -> None:
+        """Writes the policy as it is into policy.h5."""
+        with self._spared():
+            self._save(self.dqn.step, self.run.out)
+
+    def _save(self, step: int, path: Path, evaluation: Evaluation | None = None, finished: bool = False) -> None:
+        """Writes the policy as it is, or the best one so far, whose evaluation it is; `finished`: as the last word."""
+        config = self.run.config
         facts = {
             "game": config.game,
             "actions": self.environments[0].get_action_meanings(),
@@ -161,6 +177,7 @@ class Training:
             "seed": config.seed,
             "sticky": config.sticky,
             "run": self.run.folder.name,
+            "finished": finished,
             "training_score": self.monitor.mean_score,
             "training_score_protocol": f"mean raw score of the last {len(self.monitor.scores)} training games",
             "config": dataclasses.asdict(config),
@@ -177,7 +194,8 @@ class Training:
     def _draw(self) -> None:
         game, folder = self.run.config.game, self.run.folder
         human = REFERENCES[game][1] if game in REFERENCES else None
-        draw_learning_curve(folder / "metrics.csv", folder / "learning_curve.png", game, human)
+        with self._spared():
+            draw_learning_curve(folder / "metrics.csv", folder / "learning_curve.png", game, human)
 
     def _finish(self, seconds: float) -> int:
         """Saves the policy, then says what was done, which policy was kept and what can be done with it."""
@@ -185,17 +203,17 @@ class Training:
         finished = self.dqn.step >= run.steps and (evaluator.has_evaluated(run.steps) or not run.config.evaluations)
         best = evaluator.best if finished else None
         places = [run.out, run.folder / "policy.h5", Path(tempfile.gettempdir(), "policy.h5")]
-        saved = _save_at_first_place(lambda path: self._save(self.dqn.step, path, best), places, self._warn)
-        try:
-            self._draw()
-        except OSError as error:
-            self._warn(error)
+        saved = self._save_at_first(places, best, finished)
+        self._draw()
         steps = f"{self.dqn.step:,}" if finished else f"{self.dqn.step:,} of {run.steps:,}"
         these = f", {done:,} of them" if self.start else ""
         self._print(
             f"{'Done' if finished else 'Stopped'}: {steps} agent steps{these} in {console.duration(seconds)}, "
             f"{done / seconds:,.0f} a second."
         )
+        if saved is None:
+            go_on = console.command("train.py", "--resume", run.folder)
+            raise console.UsageError(f"The policy cannot be written anywhere, as said above; make room, then {go_on}.")
         self._print(f"{saved} is {self._which_policy(best)}")
         play = console.command("play.py", *([] if saved == Path("policy.h5") else ["--policy", saved]))
         commands = {"Watch it play": play, "Look at the curve": run.folder / "learning_curve.png"}
@@ -207,6 +225,41 @@ class Training:
         if in_notebook():
             show_inline(run.folder / "learning_curve.png")
         return console.DONE if finished else console.STOPPED
+
+    def _save_at_first(self, places: list[Path], best: Evaluation | None, finished: bool) -> Path | None:
+        """Saves the policy of the end, elsewhere if it must be: an hour's work is not lost to a full disk."""
+        for place in places:
+            try:
+                self._save(self.dqn.step, place, best, finished)
+                return place
+            except (OSError, files.FileError) as error:
+                self._warn(error)
+        return None
+
+    def _diverged(self, reason: FloatingPointError) -> int:
+        """Says that nothing sound can come of it, and what to do; what was saved before stays. Returns the status."""
+        run, config, saved = self.run, self.run.config, self.checkpointer.last_step
+        self._print(f"The training has diverged after {self.dqn.step:,} steps, and ends: {reason}.")
+        options = [
+            "--learning-rate",
+            f"{config.learning_rate / 4:g}",
+            *(["--delta-clip", 1] if config.delta_clip > 1 else []),
+        ]
+        if saved:
+            self._print(f"The checkpoint of step {saved:,} is sound, and so is the policy of then in {run.out}.")
+            go_on = console.command("train.py", "--resume", run.folder, *options)
+            self._print(f"Go on from there with smaller updates: {go_on}")
+        else:
+            self._print(f"Nothing was saved yet. Start again with smaller updates, with {' '.join(map(str, options))}.")
+        return console.DIVERGED
+
+    def _look_at_the_loss(self, snapshot: Snapshot) -> None:
+        if snapshot.loss > SUSPICIOUS_LOSS and not self._is_suspicious:
+            self._is_suspicious = True
+            self._print(
+                f"The loss is {snapshot.loss:.0e}, as of a training that diverges; it goes on. "
+                "A smaller --learning-rate or --delta-clip helps."
+            )
 
     def _which_policy(self, best: Evaluation | None) -> str:
         """Which policy has been saved, and why: the best of those evaluated, or the one of now."""
@@ -239,10 +292,10 @@ class Training:
         """Whether the policy is there that the training ends with, which is written after all else."""
         try:
             facts = load_policy(self.run.out).facts
-        except PolicyFileError:
+        except files.FileError:
             return False
-        is_evaluated = "evaluation_score" in facts or not self.run.config.evaluations
-        return is_evaluated and (facts.get("run"), facts.get("steps_of_training")) == (self.run.folder.name, step)
+        expected = {"run": self.run.folder.name, "steps_of_training": step, "finished": True}
+        return expected.items() <= facts.items()
 
     def _warn(self, error: Exception) -> None:
         if isinstance(error, CheckpointError):
@@ -284,18 +337,25 @@ class BreakOff(rl.callbacks.Callback):
 
 @contextlib.contextmanager
 def _stopped_by_signals(dqn: DQNAgent, screen: Console) -> Iterator[None]:
-    """Lets the agent finish its step at Ctrl-C or SIGTERM; a second one does not wait."""
+    """Lets the agent finish its step at Ctrl-C, SIGTERM, or SIGHUP from a terminal that closes.
+
+    A second Ctrl-C or SIGTERM does not wait. SIGHUP comes more than once, and after nohup it is ignored.
+    """
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    hang_up = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hang_up and signal.getsignal(hang_up) != signal.SIG_IGN:
+        numbers.append(hang_up)
 
     def stop(number: int, frame: object) -> None:
         dqn.stop_training = True
-        signal.signal(number, leave_at_once)
+        signal.signal(number, signal.SIG_IGN if number == hang_up else leave_at_once)
 
     def leave_at_once(number: int, frame: object) -> None:
         screen.show_cursor(True)
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:  # a notebook goes on, and wants its own
@@ -309,15 +369,3 @@ def _in_words(evaluation: Evaluation) -> str:
         return f"{evaluation.mean:,.1f} points in 1 game"
     error = f"standard error {evaluation.standard_error:,.1f}"
     return f"{evaluation.mean:,.1f} points on average over {num_games} games ({error})"
-
-
-def _save_at_first_place(save: Callable[[Path], None], places: list[Path], warn: Callable[[Exception], None]) -> Path:
-    """Saves the finished policy, elsewhere if it must be: an hour's work is not lost to a full disk."""
-    for place in places[:-1]:
-        try:
-            save(place)
-            return place
-        except (OSError, PolicyFileError) as error:
-            warn(error)
-    save(places[-1])
-    return places[-1]

@@ -2,17 +2,19 @@
 
 import io
 import math
+import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboardX.proto.tensor_pb2 import TensorProto
 from tensorboardX.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboardX.record_writer import RecordWriter
 
 from training.evaluator import Evaluation
 from training.monitor import Snapshot
@@ -32,7 +34,8 @@ TAGS = {  # of TensorBoard, which makes a group of what is before the slash, and
 class TensorBoardFile:
     """Writes snapshots as scalars in the groups of `TAGS`, settings as a text, films of games as pictures that move.
 
-    Where that fails, it calls `warn(error)` and leaves the event out: a full disk must not end a training.
+    Where that fails, it calls `warn(error)`, leaves the event out and goes on in another file, as TensorBoard reads
+    none beyond an event that is cut short: a full disk must not end a training.
 
     Args:
         folder: Where the file will be; TensorBoard reads all that are in it.
@@ -51,9 +54,10 @@ class TensorBoardFile:
         step: int = 0,
         learning_rate: Callable[[], float] | None = None,
     ) -> None:
+        self.folder = folder
         self.warn = warn
         self.learning_rate = learning_rate
-        self._writer = EventsWriter(str(folder / "events"))
+        self._file: RecordWriter | None = self._new_file()
         self._write(Event(step=step, session_log=SessionLog(status=SessionLog.START)))
 
     def __call__(self, snapshot: Snapshot) -> None:
@@ -90,7 +94,19 @@ class TensorBoardFile:
     def _write(self, event: Event) -> None:
         event.wall_time = time.time()
         try:
-            self._writer.write_event(event)
-            self._writer.flush()
-        except OSError as error:
+            file = self._file = self._file or self._new_file()
+            file.write(event.SerializeToString())
+            file.flush()
+        except Exception as error:
+            with suppress(Exception):
+                if self._file:
+                    self._file.close()
+            self._file = None
             self.warn(error)
+
+    def _new_file(self) -> RecordWriter:
+        seconds, nanoseconds = divmod(time.time_ns(), 10**9)  # TensorBoard reads the files by their names' order
+        name = f"events.out.tfevents.{seconds}.{nanoseconds:09}.{socket.gethostname()}"
+        file = RecordWriter(str(self.folder / name))
+        file.write(Event(wall_time=seconds, file_version="brain.Event:2").SerializeToString())
+        return file
