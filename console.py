@@ -143,6 +143,9 @@ def start_keras() -> None:
     """Imports Keras, and keeps what TensorFlow's C++ side has to say about GPUs and CPUs off the screen.
 
     It is shown if that fails, or if TF_CPP_MIN_LOG_LEVEL is set, which asks for it.
+
+    Raises:
+        UsageError: Keras is on a backend on which a network cannot learn.
     """
     with contextlib.nullcontext() if "TF_CPP_MIN_LOG_LEVEL" in os.environ else _quiet_standard_error():
         try:
@@ -157,6 +160,9 @@ def start_keras() -> None:
             ) from error
 
         keras.ops.zeros(1)  # the first operation looks for devices, and says so
+    backend = keras.backend.backend()
+    if backend not in ("tensorflow", "jax", "torch"):
+        raise UsageError(f'KERAS_BACKEND is "{backend}", expected tensorflow, jax or torch.')
 
 
 def versions(*names: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+import console
 from evaluation.protocol import build_test_agent
 from keras_rl import rl
 from keras_rl.bridge import clone_model
@@ -61,6 +62,12 @@ def test_q_values_are_those_of_numpy_whatever_the_number_of_states():
         q_values = agent.compute_batch_q_values(list(states[:size]))
         assert q_values.dtype == np.float32
         np.testing.assert_allclose(q_values, expected[:size], atol=1e-5)
+
+
+def test_a_backend_on_which_nothing_learns_is_refused_in_one_sentence(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "openvino")
+    with pytest.raises(console.UsageError, match='KERAS_BACKEND is "openvino", expected tensorflow, jax or torch'):
+        console.start_keras()
 
 
 def batch_of(size, seed=0):
