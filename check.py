@@ -3,8 +3,8 @@
 Makes a virtual environment in .venv, installs requirements-dev.txt into it, then formats, lints, type-checks (all
 without changing a file) and tests. Words after the command go to pytest: python3 check.py -m "not slow".
 
-    python3 check.py --oldest    tests only, in .venv-oldest: the oldest versions that requirements.txt allows, on the
-                                 oldest Python, if there is a Python 3.10 here
+    python3 check.py --oldest    the quick tests that depend on versions, in .venv-oldest: the oldest ones that
+                                 requirements.txt allows, on the oldest Python, if there is a Python 3.10 here
     python3 check.py --jax       the tests that depend on Keras' backend, in .venv-jax, without TensorFlow
     python3 check.py --torch     the same on Torch; it may be a download of gigabytes
 """
@@ -28,6 +28,30 @@ BACKEND_TESTS = [
     "tests/test_saliency.py",
     "tests/test_checkpoint.py::TestResumingTrainPy::test_killed_and_resumed_it_writes_the_same_policy",
 ]
+# What another version of a dependency can change; the rest is our own code, tested with the newest ones.
+VERSION_TESTS = [
+    f"tests/test_{name}.py"
+    for name in (
+        "atari_environment",
+        "atari_processor",
+        "check_policy",
+        "dqn_agent",
+        "evaluate",
+        "heads",
+        "html_report",
+        "keras_rl",
+        "learning_curve",
+        "nature_cnn",
+        "policy_file",
+        "recording",
+        "replay_memory",
+        "tensorboard",
+        "terminal",
+        "train",
+        "workers",
+    )
+]
+PYTEST = ["pytest", "-n", "auto", "--maxprocesses", "8", "--dist", "worksteal"]
 INSTALL = ["pip", "install", "--quiet", "--disable-pip-version-check"]
 
 
@@ -60,13 +84,13 @@ def commands(leg: str, folder: Path, words: list[str]) -> list[list[str]]:
         needed += re.findall(r"^pytest.*$", (REPOSITORY / "requirements-dev.txt").read_text(), re.MULTILINE)
         (keras_rl2,) = (line for line in lines if line.startswith("keras-rl2"))
         without = [*INSTALL, "--no-deps", keras_rl2]  # it asks for TensorFlow, and here it does without
-        return [[*INSTALL, *needed, BACKENDS[leg]], without, ["pytest", *BACKEND_TESTS, *words]]
+        return [[*INSTALL, *needed, BACKENDS[leg]], without, [*PYTEST, *BACKEND_TESTS, *words]]
     install = [*INSTALL, "-r", "requirements-dev.txt"]
     if leg == "oldest":
         constraints = folder / "oldest.txt"
         constraints.write_text(oldest_versions(requirements))
-        return [[*install, "-c", str(constraints)], ["pytest", *words]]
-    return [install, *CHECKS, ["pytest", *words]]
+        return [[*install, "-c", str(constraints)], [*PYTEST, *(words or ["-m", "not slow", *VERSION_TESTS])]]
+    return [install, *CHECKS, [*PYTEST, *words]]
 
 
 def make_environment(folder: Path, oldest: bool) -> None:
