@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import console
 from keras_h5 import files
 
 # Mean raw scores of full games of Breakout without sticky actions, after so many agent steps.
@@ -91,7 +92,7 @@ def _plot_over_steps(axes: Any, rows: list[dict[str, float]], game: str, human: 
             steps, scores = zip((0, 1.7), *_up_to(points, last_step), strict=True)
             axes.plot(steps, scores, color=color, linestyle=dashes, label=f"{name}, published")
     axes.set_xlabel("agent steps (4 frames each)")
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
 
 
@@ -102,7 +103,12 @@ def _plot_over_time(axes: Any, rows: list[dict[str, float]], human: float | None
 
 def _plot(axes: Any, rows: list[dict[str, float]], x: list[float], human: float | None) -> None:
     num_games = min(100, int(rows[-1].get("episodes", 100))) if rows else 100
-    axes.plot(x, _column(rows, "score"), color=TRAINING, label=f"training, mean of the last {num_games} games")
+    axes.plot(
+        x,
+        _column(rows, "score"),
+        color=TRAINING,
+        label=f"training, mean of the last {console.counted(num_games, 'game')}",
+    )
     evaluated = [i for i in range(len(rows)) if _is_new(rows, i)]
     axes.plot(
         [x[i] for i in evaluated],
@@ -110,7 +116,7 @@ def _plot(axes: Any, rows: list[dict[str, float]], x: list[float], human: float 
         color=EVALUATION,
         marker="o",
         linestyle=":",
-        clip_on=False,  # or the last marker, at the edge, is half a one
+        clip_on=not evaluated,  # or the last marker, at the edge, is half a one
         zorder=3,
         label="evaluation, epsilon 0.05",
     )

@@ -154,7 +154,7 @@ class Show(rl.callbacks.Callback):
         self._update_viewer(lives)
         if self.status and time.monotonic() - self._told > SECONDS_BETWEEN_UPDATES:
             self._told = time.monotonic()
-            self.status.update(f"{self._so_far()} so far{lives}")
+            self.status.update(f"{self._so_far()} so far{lives.replace(' · ', ', ')}")
 
     def on_episode_end(self, episode: int, logs) -> None:
         self._is_playing = False

@@ -5,7 +5,7 @@ import math
 import pytest
 from PIL import Image
 
-from reports.learning_curve import _up_to, draw_learning_curve
+from reports.learning_curve import _up_to, draw_learning_curve, learning_curve_svgs
 
 HEADER = "step,seconds,steps_per_second,episodes,score,best_score,evaluation,epsilon,loss,mean_q"
 
@@ -14,6 +14,7 @@ def row(step, score, evaluation):
     return f"{step},{step / 300:.6g},300,10,{score},40,{evaluation},0.1,0.01,1.5"
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("game", ["breakout", "pong"])
 def test_a_picture_grows_with_the_training(game, tmp_path):
     metrics, picture = tmp_path / "metrics.csv", tmp_path / "learning_curve.png"
@@ -41,3 +42,14 @@ def test_a_published_curve_ends_where_the_training_does():
     assert _up_to(points, 1_500_000)[-1] == (1_500_000, pytest.approx((28 + 111) / 2))
     assert _up_to(points, 9e6) == points
     assert not any(math.isnan(score) for _, score in _up_to(points, 1))
+
+
+@pytest.mark.parametrize(("steps", "published"), [(4_000, 0), (500_000, 2), (4_000_000, 2)])
+def test_a_short_training_is_not_compared_with_what_nobody_published(steps, published, tmp_path):
+    (tmp_path / "metrics.csv").write_text("\n".join([HEADER, row(steps // 2, 1, "nan"), row(steps, 2, 5)]) + "\n")
+    over_steps, _ = learning_curve_svgs(tmp_path / "metrics.csv", "breakout", 30.5)
+    text = over_steps.decode()
+    assert text.count("published -->") == published
+    assert "mean of the last 10 games" in text
+    assert "<!-- 0k -->" not in text
+    assert "<!-- 0 -->" in text

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import nbformat
 import numpy as np
@@ -275,3 +277,37 @@ def test_help_comes_at_once_and_lists_every_preset():
             [sys.executable, "-X", "importtime", *command("--help")[1:]], capture_output=True, text=True
         ).stderr
     )
+
+
+@pytest.mark.parametrize(
+    ("scores", "words"),
+    [
+        ([[3, 5]], "the policy of step 100: 4.0 points on average over 2 games (standard error 1.0)."),
+        (
+            [[3, 5], [9, 9]],
+            "step 200: 9.0 points on average over 2 games (standard error 0.0). No other evaluation was",
+        ),
+        (
+            [[0, 1], [0, 4]],
+            "step 200: 2.0 points on average over 2 games (standard error 2.0). No other evaluation was",
+        ),
+        (
+            [[9, 11], [8, 10]],
+            "step 200: 9.0 .* Step 100 had 10.0, but so small a difference can be luck, and the newer",
+        ),
+        ([[9, 11], [8, 10], [1, 1]], "step 200: 9.0 .* The last one, of step 300, is clearly below: 1.0. Step 100 had"),
+        ([[9, 11], [1, 1]], "step 100: 10.0 points on average .* The last one, of step 200, is clearly below: 1.0."),
+    ],
+)
+def test_the_last_lines_say_which_policy_is_kept_and_why(scores, words):
+    from training.evaluator import Evaluator
+    from training.session import Training
+
+    evaluator = Evaluator(lambda weights, number: scores[number - 1], 100, weights=list)
+    evaluator.set_model(SimpleNamespace(step=0, stop_training=False, pending_steps=0))
+    for number in range(len(scores)):
+        evaluator.model.step = 100 * (number + 1)
+        evaluator.on_step_begin(0)
+    training: Any = SimpleNamespace(evaluator=evaluator)
+    said = Training._which_policy(training, evaluator.best)
+    assert re.search(words.replace("(", r"\(").replace(")", r"\)"), said), said

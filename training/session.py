@@ -135,7 +135,7 @@ class Training:
 
     def _on_evaluation(self, evaluation: Evaluation) -> None:
         is_best, highest = evaluation is self.evaluator.best, self.evaluator.highest
-        if highest is None or evaluation is highest:
+        if highest is None or evaluation.mean >= highest.mean:  # it need not be as certain
             rank = "the best so far"
         else:
             rank = "within chance of the best so far" if is_best else "clearly below the best so far"
@@ -271,15 +271,15 @@ class Training:
                 words += f" The best that has is that of step {known.step:,}, in {where}: {_in_words(known)}."
             return words
         words = f"the policy of step {best.step:,}: {_in_words(best)}."
-        if last is None or highest is None or last is highest:
-            return words if self.evaluator.number < 2 else f"{words} No other evaluation was higher."
+        if last is None or highest is None or last.mean >= highest.mean:
+            return words if self.evaluator.number < 2 else f"{words} No other evaluation was clearly better."
         if best is last:
             return (
                 f"{words} Step {highest.step:,} had {highest.mean:,.1f}, but so small a difference can be luck, and "
                 "the newer policy has learned longer."
             )
         words += f" The last one, of step {last.step:,}, is clearly below: {last.mean:,.1f}."
-        if best is not highest:
+        if best.mean < highest.mean:
             words += f" Step {highest.step:,} had {highest.mean:,.1f}; so small a difference can be luck."
         return words
 
