@@ -116,7 +116,7 @@ def score_games(
             environment.close()
     finally:
         set_random_state(before)
-    return history.history["episode_score"]
+    return history.history.get("episode_score", [])  # there is none if it was stopped before a game had ended
 
 
 def load_policy_and_game(path: Path, game: str | None) -> tuple[TrainedPolicy, str]:

@@ -163,6 +163,16 @@ def test_in_keras_rls_view_nobody_presses_fire():
     assert steps[1] == 1000
 
 
+def test_games_that_are_stopped_before_one_has_ended_have_no_scores():
+    class Stop(rl.callbacks.Callback):
+        def on_step_end(self, step, logs=None):
+            self.model.stop_training = True
+
+    shapes = [(8, 8, 4, 32), (4, 4, 32, 64), (3, 3, 64, 64), (3136, 512), (512, 4)]
+    weights = tuple(np.zeros(s, np.float32) for shape in shapes for s in (shape, shape[-1:]))
+    assert score_games(TrainedPolicy(weights, {}), Protocol("breakout", 2), [Stop()]) == []
+
+
 def test_games_are_played_by_the_protocol():
     """Of a hundred actions with epsilon 0.5, about half are the greedy one."""
     taken = []
