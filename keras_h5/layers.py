@@ -46,7 +46,8 @@ _EXPECTED_WEIGHTS = "expected weights of a model with these layers; build that m
 def save_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
     """Saves the weights of a built model so that Keras 2, tf_keras, Keras 3 and keras-rl2 can load them.
 
-    The file is replaced as a whole or not at all. float16 and bfloat16 are stored as float32, which is exact.
+    The file is replaced as a whole or not at all, in a folder that is made if it is not there. float16 and bfloat16
+    are stored as float32, which is exact.
     A name that ends in `.weights.h5` gets the native format of `keras.Model.save_weights` instead, because
     that is what every Keras since 2.13 expects under this name.
 
@@ -67,6 +68,7 @@ def save_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
             write_layer_weights(file, named)
         data = buffer.getvalue()
     with files.in_words(path):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         files.write(path, data)
 
 
@@ -130,7 +132,10 @@ def stored_layers(file: h5py.File, *, max_names: int = 4096) -> list[tuple[str, 
     Only for use inside `reading`. At most `max_names` names are read from one attribute.
     """
     if _is_native(file):
-        raise PolicyFileError("is a .weights.h5 file of Keras 3, which does not tell the order of its layers")
+        raise PolicyFileError(
+            "is a .weights.h5 file of Keras 3, which does not tell the order of its layers: load it into its network "
+            'with load_weights() and save that with model.save("policy.h5")'
+        )
     group = file
     if "layer_names" not in file.attrs and "model_weights" in file:
         group = child(file, "model_weights", h5py.Group)

@@ -130,6 +130,11 @@ def _read_bytes(path: Path, max_bytes: int) -> bytes:
         raise PolicyFileError("is empty")
     if len(data) > max_bytes:
         raise PolicyFileError(f"is larger than {max_bytes // 2**20} MiB")
+    if data.startswith(b"PK"):
+        raise PolicyFileError(
+            "is not an HDF5 file, but a zip file such as Keras 3's .keras: load it with keras.models.load_model() and "
+            "save it under a name in .h5"
+        )
     if not data.startswith(_HDF5_SIGNATURE):
         raise PolicyFileError("is not an HDF5 file")
     return data

@@ -10,20 +10,23 @@ import keras
 import numpy as np
 
 from keras_rl import resume
-from keras_rl.bridge import as_keras_rl_environment, clone_model, rl
+from keras_rl.adapter import KerasRLEnvironment, as_keras_rl_environment
+from keras_rl.bridge import clone_model, require_network, require_numbers, require_optimizer, rl
+from keras_rl.callbacks import end_episode
 from keras_rl.episodes import Stepper
 from keras_rl.frames import FrameStacks
 from keras_rl.heads import fold_head, unfold_head, with_head
 from keras_rl.learner import Learner
 from keras_rl.memory import SequentialMemory
+from keras_rl.observations import as_array
 
 
 class DQNAgent(rl.agents.dqn.DQNAgent):
     """A drop-in for keras-rl2's `DQNAgent`: the same arguments, methods, callbacks and metrics, and faster.
 
-    It learns from replayed transitions by one compiled call an update (see `Learner`), takes Gymnasium
-    environments as well as keras-rl's, and plays several environments side by side when given a list: their
-    actions come from one call of the network. With a `keras_rl.memory.SequentialMemory` a truncated episode
+    It learns from replayed transitions by one compiled call an update (see `Learner`), takes environments of
+    Gymnasium's interface as well as keras-rl's, and plays several side by side when given a list: their actions
+    come from one call of the network. With a `keras_rl.memory.SequentialMemory` a truncated episode
     keeps its bootstrap; keras-rl's own memory has one flag for both and treats a truncation as terminal.
 
     Args:
@@ -44,7 +47,8 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
             to the target network, below 1 the fraction of a soft update.
 
     Raises:
-        ValueError: If the model's output or an argument does not fit.
+        TypeError: If the model is none of this Keras.
+        ValueError: If the model's input or output or an argument does not fit.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         num_quantiles: int = 1,
         **kwargs,
     ) -> None:
+        require_network(model)
         head: dict[str, Any] = {"num_quantiles": num_quantiles}
         if enable_dueling_network:
             head["dueling_type"] = dueling_type
@@ -85,7 +90,14 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         Args:
             optimizer: A Keras optimizer, or its name.
             metrics: Keras metric functions or their names, reported after every update.
+
+        Raises:
+            TypeError: If the optimizer is none of this Keras.
+            ValueError: If a metric has a name that Keras does not know.
         """
+        optimizer = require_optimizer(optimizer)
+        for metric in metrics:
+            _require_metric(metric)
         self.target_model = clone_model(self.model, self.custom_model_objects)
         scale = getattr(self.processor, "process_state_batch", None)
         # Only a processor that says so can become part of the compiled call; others run before it, in NumPy.
@@ -105,7 +117,7 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         self.learner = Learner(
             self.model,
             self.target_model,
-            keras.optimizers.get(optimizer),
+            optimizer,
             preprocess=scale if self._preprocess_in_learner else None,
             double_dqn=self.enable_double_dqn,
             delta_clip=self.delta_clip,
@@ -146,9 +158,10 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
             callbacks.append(rl.callbacks.TrainIntervalLogger(interval=log_interval))
         elif verbose > 1:
             callbacks.append(rl.callbacks.TrainEpisodeLogger())
-        callbacks = self._callback_list(env, callbacks, visualize, {"nb_steps": nb_steps})
+        environments = self._environments(env)
+        callbacks = self._callback_list(environments, callbacks, visualize, {"nb_steps": nb_steps})
         start = (action_repetition, nb_max_start_steps, start_step_policy, nb_max_episode_steps)
-        self._begin(env, callbacks, *start)
+        self._begin(environments, callbacks, *start)
         self.training = True
         self._on_train_begin()
         callbacks.on_train_begin()
@@ -177,9 +190,10 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
     ) -> keras.callbacks.History:
         """Plays `nb_episodes` episodes with the test policy and learns nothing. Arguments as in keras-rl."""
         callbacks = list(callbacks or []) + ([rl.callbacks.TestLogger()] if verbose else [])
-        callbacks = self._callback_list(env, callbacks, visualize, {"nb_episodes": nb_episodes})
+        environments = self._environments(env)
+        callbacks = self._callback_list(environments, callbacks, visualize, {"nb_episodes": nb_episodes})
         start = (action_repetition, nb_max_start_steps, start_step_policy, nb_max_episode_steps)
-        self._begin(env, callbacks, *start)
+        self._begin(environments, callbacks, *start)
         self.training = False
         self._on_test_begin()
         callbacks.on_train_begin()
@@ -254,11 +268,16 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
         """Q-values, (batch, nb_actions) float32, of states as the memory gives them."""
         if not self.compiled:
             return super().compute_batch_q_values(state_batch)
-        return self.learner.q_values(self._network_input(state_batch))
+        return require_numbers(self.learner.q_values(self._network_input(state_batch)), self.step)
 
     def saliency(self, state_batch) -> np.ndarray:
         """The gradient of the highest Q-value by each number of each state, of the shape of the batch, float32."""
         return self.learner.saliency(self._network_input(state_batch))
+
+    @property
+    def optimizer(self):
+        """The optimizer that learns, once the agent is compiled."""
+        return getattr(getattr(self, "learner", None), "optimizer", None)
 
     @property
     def metrics_names(self) -> list[str]:
@@ -357,12 +376,18 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
     def _network_input(self, states):
         """States as they are where the learner scales them, else through the processor."""
         if isinstance(states, FrameStacks):
-            return states if self._preprocess_in_learner else self.process_state_batch(np.asarray(states))
+            return states if self._preprocess_in_learner else self.process_state_batch(self.memory.observations(states))
+        if self.processor is None and as_array(states[0][-1]).dtype.names is not None:
+            raise ValueError(
+                f"The observations are {type(states[0][-1]).__name__}s of several parts; give the agent a processor "
+                "that makes the network's inputs of them, such as rl.processors.MultiInputProcessor."
+            )
         if self._preprocess_in_learner:
             return np.asarray(states, dtype=states[0][-1].dtype)
         return self.process_state_batch(states)
 
-    def _begin(self, env, callbacks, *start) -> None:
+    def _environments(self, env) -> list[KerasRLEnvironment]:
+        """The environments that `fit` or `test` got, each with keras-rl's interface."""
         if not self.compiled:
             raise RuntimeError("The agent is not compiled yet; call compile() before fit() or test().")
         environments = _as_list(env)
@@ -372,20 +397,37 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
                 f"{len(environments)} environments were given, but the memory has {streams} stream(s); use "
                 f"keras_rl.memory.SequentialMemory(..., num_streams={len(environments)})."
             )
+        if len({id(each) for each in environments}) < len(environments):
+            raise ValueError("The same environment was given twice; make one for each place in the list.")
+        return [as_keras_rl_environment(each) for each in environments]
+
+    def _begin(self, environments: list[KerasRLEnvironment], callbacks, *start) -> None:
+        if self.training and self._saved_loop is None:
+            self._end_open_episodes()
         self._steppers = [
-            Stepper(e, stream, self.processor, callbacks, *start) for stream, e in enumerate(environments)
+            Stepper(each, stream, self.processor, callbacks, *start) for stream, each in enumerate(environments)
         ]
         self._chosen.clear()
         self.pending_steps = 0
         self._episodes = 0
         self.step = 0
 
-    def _callback_list(self, env, callbacks: list, visualize: bool, params: dict):
+    def _end_open_episodes(self) -> None:
+        """Tells the memory that the games of the last `fit` end where it left them, as new ones are to begin."""
+        for stepper in self._steppers:
+            if stepper.observation is None or not stepper.episode_step:
+                continue
+            if self._own_memory:
+                self.memory.end_episode(stepper.observation, stepper.stream)
+            else:
+                end_episode(self.memory, stepper.observation)
+
+    def _callback_list(self, environments: list, callbacks: list, visualize: bool, params: dict):
         self.history = keras.callbacks.History()
         callbacks = callbacks + ([rl.callbacks.Visualizer()] if visualize else []) + [self.history]
         callback_list = rl.callbacks.CallbackList(callbacks)
         callback_list.set_model(self)
-        callback_list._set_env(as_keras_rl_environment(env))
+        callback_list._set_env(environments[0] if len(environments) == 1 else environments)
         callback_list.set_params(params)
         return callback_list
 
@@ -409,3 +451,15 @@ class UpdateMetrics(Sequence):
 
 def _as_list(env) -> list:
     return list(env) if isinstance(env, (list, tuple)) else [env]
+
+
+def _require_metric(metric) -> None:
+    """Refuses what Keras does not know, with the way out."""
+    try:
+        found = keras.metrics.get(metric)
+    except ValueError:
+        found = None
+    if not callable(found):
+        raise ValueError(
+            f'metrics holds {metric!r}, expected a function of (targets, Q-values), or the name of one: "mae", "mse".'
+        )

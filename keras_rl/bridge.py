@@ -5,22 +5,25 @@
 keras-rl2 (archived in 2021) stays as the package registry has it. While it is being imported, `tensorflow`
 resolves to a stand-in made of Keras 3; afterwards a few of its functions are replaced, each named below with
 the line of keras-rl2 that it answers to. Keras, NumPy and TensorFlow are left exactly as they were, eager
-execution included. Import this module from one thread, as any module that others depend on.
+execution included; Gymnasium gets back what Gym had (`keras_rl.adapter.restore_gym`). Import this module from one
+thread, as any module that others depend on.
 """
 
 import contextlib
 import functools
+import importlib
+import inspect
 import os
 import sys
 import types
 from collections.abc import Iterator
-from typing import Any
 
-import gymnasium
 import keras
 import numpy as np
 
 from keras_h5.layers import load_weights, save_weights
+from keras_rl.adapter import as_keras_rl_environment, is_number, restore_gym
+from keras_rl.learner import huber
 
 
 def _module(name: str, *sources: types.ModuleType, **attributes: object) -> types.ModuleType:
@@ -109,62 +112,31 @@ def _tensorflow_made_of_keras_3() -> Iterator[None]:
                 sys.modules[name] = original
 
 
-with _tensorflow_made_of_keras_3():
-    import rl
-    import rl.agents
-    import rl.callbacks
-    import rl.core
-    import rl.memory
-    import rl.policy
-    import rl.processors
+def _is_keras_rl(name: str) -> bool:
+    return name == "rl" or name.startswith("rl.")
 
 
-class KerasRLEnvironment(rl.core.Env):
-    """A Gymnasium environment with the interface of 2016 that keras-rl's loops call.
-
-    `reset()` returns the observation alone and `step(action)` four values. A truncation (the time is up, but
-    the state is not terminal) sets `done` and, as in the last versions of Gym,
-    `info["TimeLimit.truncated"] = True`; the key is in every `info`.
-    """
-
-    def __init__(self, env: gymnasium.Env) -> None:
-        self.env: Any = env
-        self.action_space = env.action_space
-        self.observation_space = env.observation_space
-
-    def reset(self):
-        observation, _ = self.env.reset()
-        return observation
-
-    def step(self, action):
-        return self._in_four(*self.env.step(action))
-
-    def receive(self):
-        """What the step led to that was begun with `env.send(action)`, of an environment in another process."""
-        return self._in_four(*self.env.receive())
-
-    @staticmethod
-    def _in_four(observation, reward, terminated, truncated, info):
-        info = {**info, "TimeLimit.truncated": bool(truncated and not terminated)}
-        return observation, reward, bool(terminated or truncated), info
-
-    def render(self, mode: str = "human", close: bool = False):
-        return self.env.render()
-
-    def close(self) -> None:
-        self.env.close()
-
-    def seed(self, seed: int | None = None) -> list[int | None]:
-        self.env.reset(seed=seed)
-        return [seed]
-
-    def __del__(self) -> None:
-        """Leaves the environment open: it belongs to whoever made it."""
+def _import_keras_rl() -> dict[str, types.ModuleType]:
+    """keras-rl2's modules; whoever imported some before, without the stand-in, has these from now on."""
+    stale = {name: sys.modules.pop(name) for name in list(sys.modules) if _is_keras_rl(name)}
+    try:
+        with _tensorflow_made_of_keras_3():
+            for name in ("agents", "callbacks", "core", "memory", "policy", "processors", "random", "util"):
+                importlib.import_module(f"rl.{name}")
+    except ModuleNotFoundError as error:
+        if "rl" not in sys.modules or not _is_keras_rl(error.name or ""):
+            raise
+        place = getattr(sys.modules["rl"], "__file__", None) or "another package"
+        raise ImportError(f"`import rl` has to find keras-rl2, but finds {place}; give that another name.") from error
+    modules = {name: module for name, module in sys.modules.items() if _is_keras_rl(name)}
+    for name in stale.keys() & modules.keys():
+        vars(stale[name]).update(vars(modules[name]))
+    return modules
 
 
-def as_keras_rl_environment(env):
-    """`env` itself if it already speaks keras-rl's interface, else a `KerasRLEnvironment` around it."""
-    return KerasRLEnvironment(env) if isinstance(env, gymnasium.Env) else env
+_modules = _import_keras_rl()
+
+import rl  # noqa: E402
 
 
 def _numpy_of_2021() -> types.ModuleType:
@@ -173,6 +145,8 @@ def _numpy_of_2021() -> types.ModuleType:
     - rl/core.py:117 counts steps in `np.int16(0)`, which NumPy 2 wraps to -32768 after step 32,767.
     - rl/agents/dqn.py:56 and rl/agents/cem.py:87 make arrays of Python objects: 34 ms instead of 0.6 ms for 32 Atari
       states, and Keras 3 does not take one. Only observations that do not stack (a dict) still need it.
+    - rl/core.py:181 asks whether a value of `info` is real, and takes None, texts and dicts for numbers.
+    - rl/memory.py:38 calls `random_integers`, which NumPy 2.4 no longer has.
     """
 
     def array(values, dtype=None):
@@ -181,15 +155,22 @@ def _numpy_of_2021() -> types.ModuleType:
         except ValueError:
             return np.array(values, dtype=dtype)
 
-    return _module("numpy", np, array=array, int16=int)
+    random = _module(
+        "numpy.random", np.random, random_integers=lambda low, high, size: np.random.randint(low, high + 1, size)
+    )
+    return _module("numpy", np, array=array, int16=int, isreal=is_number, random=random)
 
 
-def _accept_gymnasium(method):
+def _on_any_environment(method, attendant=None):
     """rl/core.py:131 expects a bare `reset()`, rl/core.py:176 a `step` with four values."""
+    signature = inspect.signature(method)
 
     @functools.wraps(method)
     def run(self, env, *args, **kwargs):
-        return method(self, as_keras_rl_environment(env), *args, **kwargs)
+        arguments = signature.bind(self, as_keras_rl_environment(env), *args, **kwargs).arguments
+        if attendant is not None:
+            arguments["callbacks"] = [*(arguments.get("callbacks") or []), attendant()]
+        return method(**arguments)
 
     return run
 
@@ -199,21 +180,116 @@ def _compile_with_own_metrics(method):
 
     @functools.wraps(method)
     def compile(self, optimizer, metrics=()):
-        return method(self, optimizer, list(metrics))
+        return method(self, require_optimizer(optimizer), list(metrics))
 
     return compile
 
 
-def _with_defined_output(method):
-    """rl/agents/dqn.py:106 reads `model.output`, which a Keras 3 `Sequential` has only once it was called."""
+def require_optimizer(optimizer) -> keras.optimizers.Optimizer:
+    """The optimizer that a person named.
+
+    Raises:
+        TypeError: If it is none of this Keras.
+    """
+    with contextlib.suppress(ValueError):
+        found = keras.optimizers.get(optimizer)
+        if found is not None:
+            return found
+    raise TypeError(
+        f"The optimizer is {type(optimizer).__module__}.{type(optimizer).__name__} {str(optimizer)[:60]!r}; expected "
+        f'one of Keras {keras.__version__}, or its name: keras.optimizers.Adam(learning_rate=1e-3), or "adam".'
+    )
+
+
+def require_network(model) -> None:
+    """Lets a model be used that an agent can learn with: one output, and an input whose shape is known.
+
+    rl/agents/dqn.py:106 reads `model.output`, which a Keras 3 `Sequential` has only once it was called.
+
+    Raises:
+        TypeError: If it is no model of this Keras.
+        ValueError: If its input has no shape yet, or it has several outputs.
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"The model is a {type(model).__module__}.{type(model).__name__}, expected one of Keras "
+            f"{keras.__version__}; build it with `import keras`, and do not set TF_USE_LEGACY_KERAS."
+        )
+    if not getattr(model, "inputs", None):
+        raise ValueError(
+            f"The model {model.name!r} does not know the shape of its input yet; begin it with "
+            "keras.Input((window_length, *observation_shape)), or build a functional model."
+        )
+    if len(model.outputs) > 1:
+        raise ValueError(
+            f"The model {model.name!r} has {len(model.outputs)} outputs, expected one: a Q-value per action."
+        )
+    if isinstance(model, keras.Sequential):
+        model(model.inputs[0])
+
+
+def _with_sound_network(method):
+    """rl/agents/dqn.py:106 is the only line that looks at the network, and at its output alone."""
 
     @functools.wraps(method)
     def __init__(self, model, *args, **kwargs):
-        if isinstance(model, keras.Sequential):
-            model(model.inputs[0])
+        require_network(model)
         method(self, model, *args, **kwargs)
+        self.nb_actions = int(self.nb_actions)
 
     return __init__
+
+
+def require_numbers(q_values: np.ndarray, step: int) -> np.ndarray:
+    """The Q-values, if they are all finite.
+
+    Raises:
+        FloatingPointError: If they are not, as nothing can be learned from there on.
+    """
+    if not np.isfinite(q_values).all():
+        raise FloatingPointError(
+            f"The network's Q-values are no finite numbers at step {step}: the training has diverged. Use a lower "
+            "learning rate, delta_clip=1.0, or smaller rewards, and begin anew."
+        )
+    return q_values
+
+
+def _with_finite_q_values(method):
+    """rl/policy.py:167 takes action 0 where all Q-values are NaN, and the training goes on in silence."""
+
+    @functools.wraps(method)
+    def compute_batch_q_values(self, state_batch):
+        return require_numbers(method(self, state_batch), self.step)
+
+    return compute_batch_q_values
+
+
+class NetworkOfAgent:
+    """What Keras' own callbacks look for in a model, by an agent: its network's."""
+
+    model: keras.Model
+    stop_training = False
+    train_function = None
+    built = True
+
+    @property
+    def optimizer(self):
+        """The optimizer that learns, once the agent is compiled."""
+        return getattr(getattr(self, "trainable_model", None), "optimizer", None)
+
+    def get_weights(self) -> list[np.ndarray]:
+        """The network's weights."""
+        return self.model.get_weights()
+
+    def set_weights(self, weights) -> None:
+        """Sets the network's weights, and the target network's."""
+        for model in (self.model, getattr(self, "target_model", None)):
+            if model is not None:
+                model.set_weights(weights)
+
+    def save(self, filepath, overwrite: bool = True, **kwargs) -> None:
+        """Saves the network, as `keras.Model.save` does."""
+        self.model.save(filepath, overwrite=overwrite, **kwargs)
 
 
 def _reset_states_on_keras_3(method):
@@ -233,10 +309,10 @@ def _reset_states_on_keras_3(method):
 
 
 def _not_on_keras_3(name: str, reason: str):
-    def compile(self, *args, **kwargs):
+    def refuse(self, *args, **kwargs):
         raise NotImplementedError(f"{name} does not run on Keras 3 ({reason}); DQNAgent and SARSAAgent do.")
 
-    return compile
+    return refuse
 
 
 def _save_weights(self, filepath, overwrite=False):
@@ -273,25 +349,45 @@ def _soft_target_model_updates(target, source, tau):
     return [(t, s, tau) for t, s in zip(target.weights, source.weights, strict=True)]
 
 
-def _repair() -> None:
-    for module in (rl.core, rl.agents.dqn, rl.agents.cem):
-        module.np = _numpy_of_2021()
-    rl.core.Agent.fit = _accept_gymnasium(rl.core.Agent.fit)
-    rl.core.Agent.test = _accept_gymnasium(rl.core.Agent.test)
+def _huber_loss(y_true, y_pred, clip_value):
+    """rl/util.py:76 imports TensorFlow, whatever Keras runs on."""
+    return huber(y_true - y_pred, clip_value)
 
-    dqn, sarsa, ddpg = rl.agents.dqn, rl.agents.sarsa, rl.agents.ddpg
-    dqn.get_soft_target_model_updates = _soft_target_model_updates
-    dqn.AdditionalUpdatesOptimizer = _SoftUpdateOptimizer
-    dqn.clone_model = clone_model
-    for agent in (dqn.DQNAgent, sarsa.SARSAAgent):
-        agent.__init__ = _with_defined_output(agent.__init__)
+
+def _repair() -> None:
+    from keras_rl import callbacks  # here: it imports rl
+
+    callbacks.repair()
+    numpy = _numpy_of_2021()
+    helpers = {
+        "clone_model": clone_model,
+        "get_soft_target_model_updates": _soft_target_model_updates,
+        "AdditionalUpdatesOptimizer": _SoftUpdateOptimizer,
+        "huber_loss": _huber_loss,
+    }
+    for module in (rl.core, rl.memory, rl.agents.dqn, rl.agents.cem):
+        module.np = numpy
+    for module in _modules.values():  # rl.util's functions are in all that say `from rl.util import *`
+        vars(module).update({name: helper for name, helper in helpers.items() if name in vars(module)})
+    rl.core.Agent.fit = _on_any_environment(rl.core.Agent.fit, callbacks.LoopAttendant)
+    rl.core.Agent.test = _on_any_environment(rl.core.Agent.test)
+
+    dqn, sarsa, cem = rl.agents.dqn.DQNAgent, rl.agents.sarsa.SARSAAgent, rl.agents.cem.CEMAgent
+    for name, attribute in vars(NetworkOfAgent).items():
+        if not name.startswith("__"):
+            setattr(rl.core.Agent, name, attribute)
+    for agent in (dqn, sarsa):
+        agent.__init__ = _with_sound_network(agent.__init__)
         agent.reset_states = _reset_states_on_keras_3(agent.reset_states)
         agent.compile = _compile_with_own_metrics(agent.compile)
-    for agent in (dqn.DQNAgent, sarsa.SARSAAgent, rl.agents.cem.CEMAgent):
+        agent.compute_batch_q_values = _with_finite_q_values(agent.compute_batch_q_values)
+    for agent in (dqn, sarsa, cem):
         agent.save_weights = _save_weights
         agent.load_weights = _load_weights
-    dqn.NAFAgent.compile = _not_on_keras_3("NAFAgent", "its layer uses functions of TensorFlow 1")
-    ddpg.DDPGAgent.compile = _not_on_keras_3("DDPGAgent", "it needs K.function and get_updates")
+    rl.agents.dqn.NAFLayer.__init__ = _not_on_keras_3("NAFLayer", "it uses functions of TensorFlow 1")
+    rl.agents.dqn.NAFAgent.compile = _not_on_keras_3("NAFAgent", "its layer uses functions of TensorFlow 1")
+    rl.agents.ddpg.DDPGAgent.compile = _not_on_keras_3("DDPGAgent", "it needs K.function and get_updates")
 
 
+restore_gym()
 _repair()

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_rl.bridge import KerasRLEnvironment, as_keras_rl_environment
+from keras_rl.adapter import as_keras_rl_environment, inner_environment, is_number
 
 COUNTERS = ("episode", "episode_step", "episode_reward", "episode_score")
 
@@ -25,7 +25,7 @@ class Stepper:
     """Steps one environment, episode after episode, as keras-rl's loop does, with its callbacks at the same places.
 
     Args:
-        env: A Gymnasium environment, or one with the interface of keras-rl's `Env`.
+        env: An environment, with Gymnasium's interface or keras-rl's.
         stream: Which of the memory's streams belongs to it.
         processor: keras-rl `Processor` or None.
         callbacks: keras-rl `CallbackList`.
@@ -62,7 +62,8 @@ class Stepper:
         self.observation: Any = None  # None between episodes
         self.episode = self.episode_step = 0
         self.episode_reward = self.episode_score = 0.0
-        self._send = getattr(env, "send", None)  # of an environment that takes its steps in another process
+        inner = inner_environment(env)  # which may take its steps in another process
+        self._send = getattr(inner, "send", None) if hasattr(inner, "receive") else None
         self._sent: list = []  # the action of a step that it has begun
 
     def begin_episode(self, episode: int) -> None:
@@ -100,7 +101,7 @@ class Stepper:
             self.observation, part, done, info = self._act(action)
             reward += part
             for key, value in info.items():
-                if isinstance(value, (bool, int, float, np.number)):
+                if is_number(value):
                     total_info[key] = total_info.get(key, 0) + value
             if done:
                 break
@@ -159,12 +160,12 @@ class Stepper:
 
 
 def require_state(env):
-    """The environment that has the state: `env`, or what is in keras-rl's adapter.
+    """The environment that has the state: `env`, or what is in the adapter.
 
     Raises:
         TypeError: If it cannot tell its state.
     """
-    env = env.env if isinstance(env, KerasRLEnvironment) else env
+    env = inner_environment(env)
     if not (hasattr(env, "get_state") and hasattr(env, "set_state")):
         raise TypeError(
             f"{type(env).__name__} has no get_state() and set_state(), so a training on it cannot be resumed; "

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import operator
 import sys
+import warnings
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from keras_rl.bridge import rl
 from keras_rl.frames import FrameStacks, FrameWriter, aligned_empty, cut
+from keras_rl.observations import as_array, as_parts
 
 LARGEST_OBSERVATION = 2**22  # bytes that a saved one may have
 COLUMNS = ("actions", "rewards", "terminals", "episode_ends")
@@ -40,6 +42,8 @@ class SequentialMemory(rl.memory.SequentialMemory):
     - `sample_batch` gives what the learner takes, with n-step returns (Sutton & Barto 2018, section 7.1).
     - `num_streams` environments that are played side by side share the memory, each in a ring of its own.
 
+    Observations may differ in dtype, and may be lists or dicts of arrays, for a network of several inputs.
+
     Args:
         limit: Number of observations kept, over all streams.
         window_length: Number of observations in a state.
@@ -49,7 +53,7 @@ class SequentialMemory(rl.memory.SequentialMemory):
         rng: Draws the batches. Default: one seeded from NumPy's global generator, as keras-rl's policies are.
 
     Raises:
-        ValueError: If a number is out of range, or an observation has another shape or dtype than the first.
+        ValueError: If a number is out of range, or an observation has another shape than the first.
     """
 
     def __init__(
@@ -63,7 +67,7 @@ class SequentialMemory(rl.memory.SequentialMemory):
         rng: np.random.Generator | None = None,
     ) -> None:
         # keras-rl's own __init__ would make its four deques; only the parent's is wanted.
-        super(rl.memory.SequentialMemory, self).__init__(window_length, ignore_episode_boundaries)
+        rl.memory.Memory.__init__(self, window_length, ignore_episode_boundaries)
         for name, value in {
             "window_length": window_length,
             "n_step": n_step,
@@ -71,7 +75,8 @@ class SequentialMemory(rl.memory.SequentialMemory):
         }.items():
             if value < 1:
                 raise ValueError(f"{name} is {value}, expected 1 or more.")
-        smallest = num_streams * (window_length + n_step + 1)
+        # A memory with keras-rl's arguments alone may be as small as keras-rl's: scripts that only play make one of 1.
+        smallest = num_streams * (window_length + n_step + 1) if num_streams > 1 or n_step > 1 else 1
         if limit < smallest:
             raise ValueError(
                 f"limit is {limit}, expected at least {smallest} for {num_streams} stream(s) of states of "
@@ -87,6 +92,7 @@ class SequentialMemory(rl.memory.SequentialMemory):
         self._shape: tuple[int, ...] = ()  # of an observation, like its dtype: the first one's
         self._dtype: np.dtype | None = None
         self._nbytes = 0
+        self._example: Any = None  # an observation of several parts, if they are that
         self._frames: list[bytes] = [b""] * limit
         self._keys: list[bytes | None] = [None] * limit  # what a frame is compressed against; None: it is not
         self._writers = [FrameWriter() for _ in range(num_streams)]
@@ -116,7 +122,7 @@ class SequentialMemory(rl.memory.SequentialMemory):
         other values are ignored.
 
         Args:
-            observation: Array of the same shape and dtype every time.
+            observation: Array of the same shape every time, or a list or dict of such.
             action: Index of the action.
             reward: As the agent is to learn it (clipped, for Atari).
             terminal: Whether the return ends here.
@@ -125,17 +131,31 @@ class SequentialMemory(rl.memory.SequentialMemory):
             stream: Index of the environment.
         """
         episode_end = bool(terminal) if episode_end is None else episode_end
-        observation = np.asarray(observation)
-        self._recent[stream].append(observation, action, reward, episode_end)
+        array = as_array(observation)
+        if training:
+            array = self._admit(array, observation)
+        self._recent[stream].append(array if array.dtype.names is None else observation, action, reward, episode_end)
         if not training:
             return
         slot = stream * self._capacity + int(self._counts[stream] % self._capacity)
-        self._frames[slot], self._keys[slot] = self._writers[stream].write(self._bytes(observation))
+        self._frames[slot], self._keys[slot] = self._writers[stream].write(array.tobytes())
         self._actions[slot] = action
         self._rewards[slot] = reward
         self._terminals[slot] = terminal
         self._episode_ends[slot] = episode_end
         self._counts[stream] += 1
+
+    def end_episode(self, observation, stream: int = 0) -> None:
+        """Ends the episode of a stream with its last entry, of which `append` was not told, as nobody goes on with it.
+
+        Args:
+            observation: The one that the entry's action led to.
+            stream: Index of the environment.
+        """
+        if self._counts[stream]:
+            last = stream * self._capacity + int((self._counts[stream] - 1) % self._capacity)
+            self._episode_ends[last] = self._recent[stream].recent_terminals[-1] = True
+            self.append(observation, 0, 0.0, False, episode_end=False, stream=stream)
 
     def get_recent_state(self, current_observation, stream: int = 0) -> list[np.ndarray]:
         """The last `window_length` observations of the episode, oldest first, zeros before its start."""
@@ -169,10 +189,18 @@ class SequentialMemory(rl.memory.SequentialMemory):
         unusable = ~self._is_transition(positions)
         positions[unusable] = self._draw(int(unusable.sum()))
         batch = self._gather(positions, gamma=1.0)
+        states = map(self.observations, (batch.state0, batch.state1))
         return [
-            rl.memory.Experience(list(s0), int(a), float(r), list(s1), d == 0.0)
-            for s0, a, r, s1, d in zip(*map(np.asarray, batch[:5]), strict=True)
+            rl.memory.Experience(list(s0), int(a), r, list(s1), bool(d == 0.0))
+            for s0, s1, a, r, d in zip(*states, batch.action, batch.reward, batch.discount, strict=True)
         ]
+
+    def observations(self, states: FrameStacks) -> Any:
+        """Drawn states as a processor takes them: (batch, window_length, *observation), or lists of lists of parts."""
+        array = np.asarray(states)
+        if self._example is None:
+            return array
+        return [[as_parts(record, self._example) for record in state] for state in array]
 
     @property
     def counts(self) -> np.ndarray:
@@ -210,7 +238,13 @@ class SequentialMemory(rl.memory.SequentialMemory):
         }
 
     def get_state(self) -> dict[str, Any]:
-        """What the memory knows besides its entries: what JSON holds, arrays and bytes."""
+        """What the memory knows besides its entries: what JSON holds, arrays and bytes.
+
+        Raises:
+            TypeError: If the observations are lists or dicts.
+        """
+        if self._example is not None:
+            raise TypeError("A memory of observations of several parts cannot be saved; only one of arrays can.")
         return {
             "counts": self.counts,
             "random": self.rng.bit_generator.state,
@@ -307,17 +341,45 @@ class SequentialMemory(rl.memory.SequentialMemory):
             self._dtype,
         )
 
-    def _bytes(self, observation: np.ndarray) -> bytes:
+    def _admit(self, array: np.ndarray, observation: Any) -> np.ndarray:
+        """The observation in the memory's dtype, which the first one sets and a wider one widens."""
         if self._dtype is None:
-            if observation.dtype.hasobject:
-                raise ValueError(f"Got an observation of dtype {observation.dtype}, expected numbers.")
-            self._shape, self._dtype, self._nbytes = observation.shape, observation.dtype, observation.nbytes
-        if not self.is_alike(observation):
+            self._shape, self._dtype, self._nbytes = array.shape, array.dtype, array.nbytes
+            self._example = None if array.dtype.names is None else observation
+        if self.is_alike(array):
+            return array
+        try:
+            dtype = np.result_type(self._dtype, array.dtype)
+        except TypeError:  # records with other fields
+            dtype = None
+        if dtype is None or array.shape != self._shape:
             raise ValueError(
-                f"Got an observation of shape {observation.shape}, {observation.dtype}; "
-                f"the first one was {self._shape}, {self._dtype}. All must be alike."
+                f"Got an observation of shape {array.shape}, {array.dtype}; the first one was {self._shape}, "
+                f"{self._dtype}. All must be of one shape."
             )
-        return observation.tobytes()
+        if dtype != self._dtype:
+            warnings.warn(
+                f"Observations of {self._dtype} and {array.dtype} are kept as {dtype}; reset() and step() had better "
+                "return one dtype.",
+                stacklevel=4,
+            )
+            self._widen(dtype)
+        return array.astype(dtype)
+
+    def _widen(self, dtype: np.dtype) -> None:
+        """Keeps all observations in another dtype from now on."""
+        ends = self._counts
+        starts = np.maximum(ends - self._capacity, 0)
+        slots = self._slots_between(starts, ends).tolist()
+        frames: Any = self._read([*slots, slots[0]])[1:-1].astype(dtype) if slots else []
+        self._dtype, self._nbytes = dtype, math.prod(self._shape) * dtype.itemsize
+        self._writers = [FrameWriter() for _ in range(self.num_streams)]
+        for slot, frame in zip(slots, frames, strict=True):
+            self._frames[slot], self._keys[slot] = self._writers[slot // self._capacity].write(frame.tobytes())
+        if self._example is None:
+            for recent in self._recent:
+                observations = [observation.astype(dtype) for observation in recent.recent_observations]
+                recent.recent_observations.extend(observations)  # in place of the same number
 
     def _read(self, slots: list[int]) -> np.ndarray:
         """Zeros, which stand for what was before an episode, and then the observations in two or more slots."""
@@ -359,9 +421,9 @@ class SequentialMemory(rl.memory.SequentialMemory):
         while len(positions) < number:
             if not len(positions) and not self._can_draw():
                 raise ValueError(
-                    f"The replay memory holds {self.nb_entries} observations, too few for a transition of "
-                    f"{self.window_length} + {self.n_step} in one of {self.num_streams} stream(s); use a longer "
-                    "warm-up."
+                    f"The replay memory holds {self.nb_entries} observations of at most {self.limit}, too few for a "
+                    f"transition of {self.window_length} + {self.n_step} in one of {self.num_streams} stream(s); use a "
+                    "longer warm-up, or a larger limit."
                 )
             drawn = self._candidates(number - len(positions))
             positions = np.concatenate([positions, drawn[self._is_transition(drawn)]])

@@ -184,9 +184,9 @@ def save_policy(
 def load_policy(path: str | os.PathLike[str], *, nb_actions: int | None = None) -> TrainedPolicy:
     """Reads a policy without executing anything in the file.
 
-    Reads what `save_policy` writes, and a Nature CNN that Keras 2 or 3 saved with `model.save("x.h5")` or
-    keras-rl with `save_weights("x.h5")`. The layers that a file describes are checked. A file of weights
-    alone is known by the shapes of its arrays, and taken to be of the architecture of `nature_cnn`.
+    Reads what `save_policy` writes, and a Nature CNN, sequential or functional, that Keras 2 or 3 saved with
+    `model.save("x.h5")` or keras-rl with `save_weights("x.h5")`. The layers that a file describes are checked. A file
+    of weights alone is known by the shapes of its arrays, and taken to be of the architecture of `nature_cnn`.
 
     Args:
         path: the file to read.
@@ -197,14 +197,18 @@ def load_policy(path: str | os.PathLike[str], *, nb_actions: int | None = None) 
     """
     with reading(path, max_bytes=_MAX_FILE_BYTES, expected=_EXPECTED) as file:
         facts = _read_facts(file)
-        datasets = [dataset for _, layer in stored_layers(file, max_names=_MAX_NAMES) for dataset in layer]
-        shapes = _weight_shapes([dataset.shape for dataset in datasets])
+        described = _described_layers(read_texts(file, "model_config")[0]) if "model_config" in file.attrs else None
+        stored = stored_layers(file, max_names=_MAX_NAMES)
+        datasets = [dataset for _, layer in stored for dataset in layer]
+        shapes = _weight_shapes([dataset.shape for dataset in datasets], [name for name, _ in stored])
+        if described is None and "layer_names" in file.attrs:
+            _refuse_a_head(read_texts(file, "layer_names", max_count=_MAX_NAMES), stored[-1][0])
         found_actions = shapes[-1][0]
         if nb_actions not in (None, found_actions):
             game = f" of the game {reprlib.repr(facts['game'])}" if "game" in facts else ""
             raise PolicyFileError(f"values {found_actions} actions{game}, but {nb_actions} are needed")
-        if "model_config" in file.attrs:
-            _check_model_config(read_texts(file, "model_config")[0], _architecture(found_actions))
+        if described is not None:
+            _check_settings(described, _architecture(found_actions))
         arrays = [read_array(dataset, shape) for dataset, shape in zip(datasets, shapes, strict=True)]
         return TrainedPolicy(tuple(_checked_floats(arrays)), facts)
 
@@ -223,41 +227,79 @@ def _model_config(architecture: list[_Layer]) -> dict[str, Any]:
     return {"class_name": "Sequential", "config": {"name": "nature_cnn", "layers": layers}}
 
 
-def _check_model_config(text: str, architecture: list[_Layer]) -> None:
-    """Compares a file's description of its model, by any Keras, with the Nature CNN."""
+def _described_layers(text: str) -> list[tuple[str, dict[str, Any]]]:
+    """Reads a file's description of its model, by any Keras: (class name, settings) of layers like nature_cnn's."""
     model = json.loads(text)
-    if model["class_name"] != "Sequential":
-        raise PolicyFileError(f"holds a {reprlib.repr(model['class_name'])} model, not a Sequential one")
+    if model["class_name"] not in ("Sequential", "Functional", "Model"):
+        raise PolicyFileError(f"holds a {reprlib.repr(model['class_name'])} model, not a Sequential or Functional one")
     config = model["config"]
+    stored = config if isinstance(config, list) else config["layers"]  # a bare list before Keras 2.2.3
+    if model["class_name"] != "Sequential":
+        before = [set(), *({layer["config"]["name"]} for layer in stored)]
+        if [_inputs(layer.get("inbound_nodes")) for layer in stored] != before[:-1]:
+            raise PolicyFileError(f"holds a {model['class_name']!r} model whose layers do not follow one another")
     layers: list[tuple[str, dict[str, Any]]] = []
-    for layer in config if isinstance(config, list) else config["layers"]:  # a bare list before Keras 2.2.3
+    for layer in stored:
         name, settings = layer["class_name"], dict(layer["config"])
-        shape = settings.get("batch_input_shape") or settings.get("batch_shape")
-        if shape and shape[1:] != _STATE_SHAPE:
-            raise PolicyFileError(f"takes states of shape {reprlib.repr(shape[1:])}, not {_STATE_SHAPE}")
         if name == "Activation" and layers and layers[-1][1].get("activation") == "linear":
             # keras-rl's example has every activation as a layer of its own.
             layers[-1][1]["activation"] = settings["activation"]
-        elif name != "InputLayer":
+        else:
             layers.append((name, settings))
-    names, expected_names = [name for name, _ in layers], [layer.class_name for layer in architecture]
-    if names != expected_names:
-        raise PolicyFileError(f"has the layers {_listed(names)}, not {_listed(expected_names)}")
-    for (name, settings), layer in zip(layers, architecture, strict=True):
+    names = [name for name, _ in layers if name != "InputLayer"]
+    expected = [layer.class_name for layer in _architecture(1)]
+    if names != expected:
+        raise PolicyFileError(f"has the layers {_listed(names)}, not {_listed(expected)}")
+    return layers
+
+
+def _inputs(nodes: Any) -> set[str]:
+    """The names of the layers that a layer is called with: [name, node index, tensor index, ...] anywhere inside."""
+    if isinstance(nodes, dict):
+        return _inputs(list(nodes.values()))
+    if not isinstance(nodes, list):
+        return set()
+    if len(nodes) > 2 and isinstance(nodes[0], str) and isinstance(nodes[1], int) and isinstance(nodes[2], int):
+        return {nodes[0]}
+    return set().union(*map(_inputs, nodes))
+
+
+def _check_settings(layers: list[tuple[str, dict[str, Any]]], architecture: list[_Layer]) -> None:
+    """Compares the layers that a file describes with the Nature CNN's."""
+    for _, settings in layers:
+        shape = settings.get("batch_input_shape") or settings.get("batch_shape")
+        if shape and shape[1:] != _STATE_SHAPE:
+            raise PolicyFileError(f"takes states of shape {reprlib.repr(shape[1:])}, not {_STATE_SHAPE}")
+    computing = [(name, settings) for name, settings in layers if name != "InputLayer"]
+    for (name, settings), layer in zip(computing, architecture, strict=True):
         for key, value in {**layer.settings, **_IF_TOLD}.items():
             if settings.get(key, _IF_TOLD.get(key)) != value:
                 found = f"a {name} layer with {key} {reprlib.repr(settings.get(key))}"
                 raise PolicyFileError(f"has {found} where {layer.name} has {value!r}")
 
 
+def _refuse_a_head(names: list[str], last: str) -> None:
+    """Refuses weights whose last Dense layer is not the network's last, as more than an activation follows it.
+
+    A state value and advantages have the shape of Q-values of one action more; only the names tell them apart.
+    """
+    after = [name for name in names[names.index(last) + 1 :] if not name.startswith("activation")]
+    if after:
+        raise PolicyFileError(
+            f"holds weights of a network that goes on after its last Dense layer, with {_listed(after)}: a dueling or "
+            "quantile head, which save_weights() keeps; write it with save_policy(path, agent.plain_weights(), {})"
+        )
+
+
 def _listed(names: list[str]) -> str:
     return ", ".join(reprlib.repr(name).strip("'") for name in names[:20])
 
 
-def _weight_shapes(found: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+def _weight_shapes(found: Sequence[tuple[int, ...]], layers: Sequence[str] = ()) -> list[tuple[int, ...]]:
     """Returns the 10 shapes of a Nature CNN with as many actions as `found` has; refuses other shapes."""
     if len(found) != 10:
-        raise PolicyFileError(f"holds {len(found)} arrays, not five kernels and five biases of a Nature CNN")
+        names = f"; its layers with weights are {_listed(list(layers))}" if layers else ""
+        raise PolicyFileError(f"holds {len(found)} arrays, not five kernels and five biases of a Nature CNN{names}")
     nb_actions = found[-1][-1] if found[-1] else 0
     if not 1 <= nb_actions <= _MAX_ACTIONS:
         raise PolicyFileError(f"values {nb_actions} actions, not 1 to {_MAX_ACTIONS}")

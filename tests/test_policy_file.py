@@ -265,6 +265,55 @@ def test_a_weights_file_in_the_layout_of_keras_rl_is_read(tmp_path):
     assert same(load_policy(tmp_path / "dqn_Breakout_weights.h5f").weights, model.get_weights())
 
 
+def functional(model):
+    """The same network with the same weights, written with Keras' functional interface."""
+    import keras
+
+    x = inputs = keras.Input(model.input_shape[1:])
+    for layer in model.layers:
+        x = layer(x)
+    return keras.Model(inputs, x)
+
+
+@pytest.mark.parametrize("activation_layers", [False, True])
+def test_a_functional_model_of_the_same_layers_is_read(path, activation_layers):
+    model = functional(keras_net(activation_layers=activation_layers))
+    model.save(path)
+    assert same(load_policy(path).weights, model.get_weights())
+
+
+def test_a_functional_model_as_keras_2_describes_it_is_read(path):
+    model = functional(keras_net())
+    model.save(path)
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        before: list = []
+        for layer in config["config"]["layers"]:
+            layer["inbound_nodes"], before = before, [[[layer["config"]["name"], 0, 0, {}]]]
+        file.attrs["model_config"] = json.dumps(config)
+    assert same(load_policy(path).weights, model.get_weights())
+
+
+def test_a_functional_model_with_a_branch_is_refused(path, refused):
+    import keras
+    from keras import layers
+
+    x = inputs = keras.Input((4, 84, 84))
+    for layer in keras_net().layers[:-2]:
+        x = layer(x)
+    keras.Model(inputs, layers.Dense(4)(layers.Add()([layers.Dense(512)(x), layers.Dense(512)(x)]))).save(path)
+    refused("'Functional' model whose layers do not follow one another")
+
+
+def test_weights_of_a_dueling_network_are_not_taken_for_a_policy_of_one_action_more(tmp_path, refused):
+    from keras_rl.heads import with_head
+
+    file = tmp_path / "policy.h5"
+    for head in ({"dueling_type": "avg"}, {"num_quantiles": 2}, {"dueling_type": "avg", "num_quantiles": 2}):
+        save_weights(with_head(keras_net(), **head), file)
+        refused("a dueling or quantile head, which save_weights() keeps", file)
+
+
 def test_order_comes_from_the_attributes_and_not_from_the_alphabet(policy):
     names = [b"z", b"y", b"x", b"w", b"v"]
     with h5py.File(policy, "r+") as file:
@@ -548,6 +597,22 @@ def test_a_keras_3_weights_file_is_named_as_such(tmp_path, refused):
     file = tmp_path / "x.weights.h5"
     keras_net().save_weights(file)
     refused("is a .weights.h5 file of Keras 3", file)
+    refused('save that with model.save("policy.h5")', file)
+
+
+def test_a_keras_file_is_named_as_such(tmp_path, refused):
+    file = tmp_path / "x.keras"
+    keras_net().save(file)
+    refused("a zip file such as Keras 3's .keras: load it with keras.models.load_model() and save it", file)
+
+
+def test_a_network_with_more_layers_names_them(path, refused):
+    from keras import layers
+
+    keras_net(head=[layers.BatchNormalization(), layers.Dense(4)]).save(path)
+    refused("has the layers Permute, Conv2D, Conv2D, Conv2D, Flatten, Dense, Dense, BatchNormalization, Dense, not")
+    save_weights(keras_net(head=[layers.Dense(4, name="fourth_dense")]), path)
+    refused("fourth_dense")
 
 
 def change_config(change):

@@ -251,10 +251,135 @@ def test_impossible_sizes_are_refused(settings, message):
 def test_an_observation_of_another_shape_is_refused():
     memory = SequentialMemory(10, window_length=1)
     memory.append(observation(1), 0, 0.0, False)
-    with pytest.raises(ValueError, match="All must be alike"):
+    with pytest.raises(ValueError, match="All must be of one shape"):
         memory.append(observation(1, shape=(4,)), 0, 0.0, False)
 
 
 def test_sample_refuses_n_step_returns_which_need_gamma():
     with pytest.raises(ValueError, match="sample_batch"):
         SequentialMemory(100, window_length=1, n_step=2).sample(4)
+
+
+def test_a_memory_for_playing_alone_may_hold_one_observation():
+    memory = SequentialMemory(limit=1, window_length=4)
+    for number in range(3):
+        memory.append(observation(number), 0, 0.0, False)
+    assert memory.nb_entries == 1
+    with pytest.raises(ValueError, match=r"1 observations of at most 1, too few.*a larger limit"):
+        memory.sample(1)
+
+
+def test_rewards_are_what_they_were_in_float32():
+    memory = SequentialMemory(10, window_length=1)
+    for number in range(4):
+        memory.append(observation(number), 0, 0.4, False)
+    assert memory.sample(1)[0].reward == 0.4  # as with keras-rl's memory: NumPy compares in float32
+
+
+@pytest.mark.parametrize("late", [0, 12], ids=["first", "later, in a full ring"])
+def test_observations_of_a_wider_dtype_widen_the_memory(late):
+    memory, reference = SequentialMemory(10, window_length=2), rl.memory.SequentialMemory(10, window_length=2)
+    entries = [observation(number) for number in range(late + 1)]
+    entries += [observation(number + 0.5, dtype=np.float64) for number in range(3)]
+    entries += [observation(number, dtype=np.uint8) for number in range(3)]
+    with pytest.warns(UserWarning, match="int64 and float64 are kept as float64"):
+        for entry in entries:
+            memory.append(entry, 1, 1.0, False)
+            reference.append(entry, 1, 1.0, False)
+    positions = range(2, memory.nb_entries - 1)
+    assert len(positions) > 3
+    for mine, theirs in zip(
+        memory.sample(len(positions), positions), reference.sample(len(positions), positions), strict=True
+    ):
+        np.testing.assert_array_equal(mine.state0, theirs.state0)
+        np.testing.assert_array_equal(mine.state1, theirs.state1)
+        assert mine.state0[0].dtype == np.float64
+    restored = SequentialMemory(10, window_length=2)
+    restored.set_state(memory.get_state(), [memory.get_entries()])
+    np.testing.assert_array_equal(restored.sample(1, [3])[0].state1, memory.sample(1, [3])[0].state1)
+
+
+def parts(number, kind):
+    image, speed = np.full((2, 3), number, np.uint8), np.full(2, number / 4)
+    nested = {"image": image, "car": {"speed": speed, "gear": number}}
+    return {"list": [image, speed], "tuple": (image, speed), "dict": nested}[kind]
+
+
+def assert_same(mine, theirs):
+    assert type(mine) is type(theirs) or not isinstance(theirs, (list, tuple, dict))
+    if isinstance(theirs, dict):
+        assert mine.keys() == theirs.keys()
+        mine, theirs = list(mine.values()), list(theirs.values())
+    if isinstance(theirs, (list, tuple)):
+        for a, b in zip(mine, theirs, strict=True):
+            assert_same(a, b)
+    else:
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("kind", ["list", "tuple", "dict"])
+def test_observations_of_several_parts_are_those_of_keras_rls_memory(kind):
+    memory, reference = SequentialMemory(10, window_length=1), rl.memory.SequentialMemory(10, window_length=1)
+    for number in range(14):
+        for each in (memory, reference):
+            assert_same(each.get_recent_state(parts(number, kind)), [parts(number, kind)])
+            each.append(parts(number, kind), number % 3, float(number), number == 8)
+    positions = [1, 2, 3, 6, 7]
+    for mine, theirs in zip(memory.sample(5, positions), reference.sample(5, positions), strict=True):
+        assert_same(mine.state0, theirs.state0)
+        assert_same(mine.state1, theirs.state1)
+        assert mine[1:3] == theirs[1:3]
+
+
+def test_states_of_several_parts_begin_with_zeros():
+    memory = SequentialMemory(10, window_length=3)
+    for number in range(6):
+        memory.append(parts(number + 1, "list"), 0, 0.0, number == 3)
+    state = memory.sample(1, [3])[0].state0
+    assert_same(state, [parts(number, "list") for number in (2, 3, 4)])
+    state0 = memory.observations(memory._gather(np.array([3]), 1.0).state0)
+    assert_same(state0[0], state)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "sentence"),
+    [
+        ([np.zeros(3), np.zeros(2)], [np.zeros(3), np.zeros(4)], "All must be of one shape"),
+        ({"a": 1}, {"b": 1}, "All must be of one shape"),
+        (np.zeros(3), [np.zeros(3), np.zeros(2)], "All must be of one shape"),
+        ("text", None, "Got the observation 'text', expected numbers, or a list or dict of them"),
+        (None, None, "Got the observation 'None'"),
+    ],
+)
+def test_observations_that_nothing_can_be_made_of_are_refused(first, second, sentence):
+    memory = SequentialMemory(10, window_length=1)
+    with pytest.raises(ValueError, match=sentence):
+        for each in (first, second):
+            memory.append(each, 0, 0.0, False)
+
+
+def test_a_memory_of_parts_says_that_it_cannot_be_saved():
+    memory = SequentialMemory(10, window_length=1)
+    memory.append({"a": 1}, 0, 0.0, False)
+    with pytest.raises(TypeError, match="several parts cannot be saved"):
+        memory.get_state()
+
+
+def test_an_ended_episode_leads_into_no_other():
+    memory = SequentialMemory(100, window_length=2)
+    for game in range(5):
+        for step in range(4):
+            memory.append(observation(10 * game + step), 0, 1.0, False)
+        memory.end_episode(observation(10 * game + 4))
+    seen = set()
+    for _ in range(50):
+        for each in memory.sample(20):
+            games = {int(each.state0[-1][0]) // 10, int(each.state1[-1][0]) // 10}
+            assert len(games) == 1
+            assert int(each.state1[-1][0]) - int(each.state0[-1][0]) == 1
+            assert not each.terminal1
+            seen.add(int(each.state1[-1][0]))
+    assert {14, 24, 34, 44} <= seen  # the last observations are learned from
+    empty = SequentialMemory(100, window_length=2)
+    empty.end_episode(observation(1))  # nothing has begun
+    assert empty.nb_entries == 0
