@@ -47,6 +47,8 @@ class Status:
     def __exit__(self, *exception: object) -> None:
         if self._live:
             self._live.stop()
+        if self._cell and self._transient:
+            self._cell.update({"text/plain": ""}, raw=True)
 
     def update(self, line: str, panel: Callable[[], RenderableType] | None = None, at_once: bool = False) -> None:
         """Shows it as it is now.

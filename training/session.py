@@ -223,7 +223,8 @@ class Training:
             commands["Watch the other"] = console.command("play.py", "--policy", self.aside)
         self._print_commands(commands)
         if in_notebook():
-            show_inline(run.folder / "learning_curve.png")
+            with self._spared():
+                show_inline(run.folder / "learning_curve.png")
         return console.DONE if finished else console.STOPPED
 
     def _save_at_first(self, places: list[Path], best: Evaluation | None, finished: bool) -> Path | None:
