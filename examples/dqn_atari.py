@@ -14,7 +14,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # not needed after `pip install .`
 import keras_rl  # noqa: F401  # isort: skip  # new: before anything of rl
 
-import ale_py
 import gymnasium as gym  # was: import gym
 import keras  # was: import keras.backend as K
 import numpy as np
@@ -52,19 +51,18 @@ class AtariProcessor(Processor):
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--mode", choices=["train", "test"], default="train")
-parser.add_argument("--env-name", type=str, default="ALE/Breakout-v5")  # was: BreakoutDeterministic-v4
+parser.add_argument("--env-name", type=str, default="BreakoutDeterministic-v4")
 parser.add_argument("--weights", type=str, default=None)
 parser.add_argument("--steps", type=int, default=1_750_000)  # new
 parser.add_argument("--episodes", type=int, default=10)  # new
 args = parser.parse_args()
 
-# The environment. v5 sticks to actions unless told otherwise, as the v4 of then never did.
-gym.register_envs(ale_py)  # new
-env = gym.make(args.env_name, frameskip=4, repeat_action_probability=0.0)
+# The environment.
+env = gym.make(args.env_name)
 np.random.seed(123)
 keras.utils.set_random_seed(123)  # new: the weights do not come from NumPy any more
-env.reset(seed=123)  # was: env.seed(123)
-nb_actions = int(env.action_space.n)  # type: ignore[attr-defined]  # was: without int, which Keras 3 asks for
+env.seed(123)  # type: ignore[attr-defined]
+nb_actions = env.action_space.n  # type: ignore[attr-defined]
 
 # The network of Mnih et al. (2015).
 model = Sequential()
@@ -104,7 +102,7 @@ dqn = DQNAgent(
 )
 dqn.compile(Adam(learning_rate=0.00025), metrics=["mae"])  # was: lr=
 
-name = args.env_name.replace("/", "-")  # new: a name with a slash would be a folder
+name = args.env_name
 weights_filename = args.weights or f"dqn_{name}_weights.h5f"
 if args.mode == "train":
     callbacks = [ModelIntervalCheckpoint(f"dqn_{name}_weights_{{step}}.h5f", interval=250_000)]

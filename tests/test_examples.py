@@ -30,10 +30,10 @@ def test_keras_rls_example_trains_saves_and_plays_on(tmp_path):
     process = run(tmp_path, "--steps", 400, "--episodes", 1)
     assert process.returncode == 0, process.stderr
     assert "Testing for 1 episodes" in process.stdout
-    log = json.loads((tmp_path / "dqn_ALE-Breakout-v5_log.json").read_text())
+    log = json.loads((tmp_path / "dqn_BreakoutDeterministic-v4_log.json").read_text())
     assert log["episode"] == sorted(log["episode"])
     assert np.isfinite(log["loss"]).any(), "it has learned"
-    weights = tmp_path / "dqn_ALE-Breakout-v5_weights.h5f"
+    weights = tmp_path / "dqn_BreakoutDeterministic-v4_weights.h5f"
     assert weights.stat().st_size > 6_000_000
     played = run(tmp_path, "--mode", "test", "--episodes", 1, "--weights", weights)
     assert played.returncode == 0, played.stderr
