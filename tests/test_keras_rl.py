@@ -325,8 +325,8 @@ def keras_callbacks(folder):
 @both_agents
 @without_hints
 def test_keras_own_callbacks_find_in_an_agent_what_they_look_for(agent, tmp_path):
+    dqn = compiled(agent, nb_steps_warmup=30)
     for name, callback in keras_callbacks(tmp_path).items():
-        dqn = compiled(agent, nb_steps_warmup=15)
         history = dqn.fit(
             gymnasium.make("CartPole-v1", max_episode_steps=8), nb_steps=40, verbose=0, callbacks=[callback]
         )
