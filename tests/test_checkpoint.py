@@ -359,7 +359,7 @@ def test_what_cannot_tell_its_state_is_named(tmp_path):
     with pytest.raises(TypeError, match="Stateless has no get_state"):
         training.agent.fit(Stateless(), 100, callbacks=[training.checkpointer], verbose=0)
     training.agent._own_memory = False
-    with pytest.raises(TypeError, match=r"Only memory\.replay\.SequentialMemory"):
+    with pytest.raises(TypeError, match=r"SequentialMemory"):
         training.agent.get_state()
 
 
@@ -470,7 +470,7 @@ def test_a_manifest_from_elsewhere_is_refused(tmp_path):
 
 def train(folder, *words, **settings):
     command = [sys.executable, str(REPOSITORY / "train.py"), *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, **settings)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280, **settings)
 
 
 def train_patched(folder, patch, *words):

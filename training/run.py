@@ -62,7 +62,9 @@ def new_run(arguments: argparse.Namespace) -> Run:
     """
     config = config_from(arguments)
     config = dataclasses.replace(config, game=canonical_game(config.game))
-    name = arguments.run or f"{config.game}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    name = arguments.run
+    if name is None:
+        name = f"{config.game}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     if Path(name).name != name or name in ("", "..") or "\0" in name:
         raise console.UsageError(f"--run is {name!r}; give a plain name, it becomes a folder in runs/.")
     out = arguments.out or Path("smoke.h5" if arguments.preset == "smoke" else "policy.h5")
