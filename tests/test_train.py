@@ -164,13 +164,13 @@ def test_a_worker_that_is_killed_ends_the_training_in_one_sentence_and_it_can_go
         command(*options), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     metrics = tmp_path / "runs/long/metrics.csv"
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 200
     while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text().count("\n") > 2):
         time.sleep(0.1)
     workers = psutil.Process(process.pid).children()
     assert len(workers) == 2
     workers[1].kill()
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=90)
     assert process.returncode == 2
     assert err == (
         "train.py: A worker was ended by SIGKILL, as happens when memory runs out. The training is kept up to step 0; "
