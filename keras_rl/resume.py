@@ -60,6 +60,9 @@ def set_agent_state(agent: DQNAgent, state: dict[str, Any], environments: list, 
             environment.set_state(saved["environment"])
     for environment in played_again:
         environment.receive()
+    if isinstance(agent.policy, rl.policy.LinearAnnealedPolicy) and "metrics" in loop:
+        # An update reports what the policy chose with last, and that was before.
+        setattr(agent.policy.inner_policy, agent.policy.attr, float(loop["metrics"][0]))
     agent._saved_loop = loop
     agent.step = loop["step"]
 
@@ -80,9 +83,6 @@ def take_up(agent: DQNAgent, callbacks) -> None:
             callbacks.on_episode_begin(stepper.episode)
     agent._chosen.extend((agent._steppers[index], action) for index, action in saved["chosen"])
     set_random_state(saved["random"])
-    if isinstance(agent.policy, rl.policy.LinearAnnealedPolicy) and "metrics" in saved:
-        # An update reports what the policy chose with last, and that was before.
-        setattr(agent.policy.inner_policy, agent.policy.attr, saved["metrics"][0])
 
 
 def get_random_state() -> dict[str, Any]:
