@@ -105,7 +105,7 @@ class Checkpointer(rl.callbacks.Callback):
         agent, memory, step = self.model, self.model.memory, self.model.step
         state = {"agent": agent.get_state(), **{name: extra.get_state() for name, extra in self.extras.items()}}
         if not all(np.isfinite(weights).all() for weights in state["agent"]["model"]):
-            raise FloatingPointError("the network's weights are no finite numbers")
+            raise FloatingPointError("The network's weights are no finite numbers.")
         entries = memory.get_entries(self._saved_counts)
         counts = entries["ends"]
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -416,7 +417,7 @@ def test_a_network_that_is_no_numbers_any_more_replaces_no_checkpoint(tmp_path):
             if self.model.step == self.at_step:
                 self.model.model.set_weights([weights * np.nan for weights in self.model.model.get_weights()])
 
-    with pytest.raises(FloatingPointError, match="weights"):
+    with pytest.raises(FloatingPointError, match="no finite numbers"):
         Training(tmp_path).run(Breaker(2 * INTERVAL - 1))
     assert sorted(path.name.split(".")[0] for path in tmp_path.iterdir()) == [
         f"{part}-{INTERVAL}" for part in ("checkpoint", "replay", "state")
@@ -628,7 +629,7 @@ class TestResumingTrainPy:
         )
         process = train_patched(tmp_path, breaks, *words)
         assert process.returncode == 3, process.stderr
-        assert "The training has diverged after" in process.stdout and "the loss is no finite number" in process.stdout
+        assert re.search(r"^The training has diverged after .*, and ends\. .* no finite numbers?", process.stdout, re.M)
         assert "runs/a --learning-rate 0.00025" in process.stdout
         assert "Not saved" not in process.stdout
         assert load_policy(tmp_path / "policy.h5").facts["steps"] == 300

@@ -127,7 +127,7 @@ class TrainingMonitor(rl.callbacks.Callback):
         for listener in self.listeners:
             listener(snapshot)
         if updates and not np.isfinite(snapshot.loss):
-            raise FloatingPointError("the loss is no finite number")
+            raise FloatingPointError("The loss is no finite number.")
 
 
 class MetricsFile:

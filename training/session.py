@@ -240,7 +240,8 @@ class Training:
     def _diverged(self, reason: FloatingPointError) -> int:
         """Says that nothing sound can come of it, and what to do; what was saved before stays. Returns the status."""
         run, config, saved = self.run, self.run.config, self.checkpointer.last_step
-        self._print(f"The training has diverged after {self.dqn.step:,} steps, and ends: {reason}.")
+        what = str(reason).partition(":")[0].rstrip(".")  # what to do about it is said below
+        self._print(f"The training has diverged after {self.dqn.step:,} steps, and ends. {what}.")
         options = [
             "--learning-rate",
             f"{config.learning_rate / 4:g}",
