@@ -141,7 +141,7 @@ def _num_workers(given: int | None, config: Config) -> int:
 
 def _parse_arguments() -> argparse.Namespace:
     parser = console.ArgumentParser(__doc__)
-    parser.add_argument("--out", type=Path, metavar="FILE", help="(default: policy.h5)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="(default: policy.h5; smoke.h5 with --preset smoke)")
     parser.add_argument("--run", metavar="NAME", help="name of this run's folder in runs/ (default: game and time)")
     parser.add_argument(
         "--resume",

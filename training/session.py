@@ -47,7 +47,8 @@ class Training:
     ) -> None:
         self.workers = workers  # the environments' own, and those of the evaluations
         self.run, self.dqn, self.environments, self.screen, config = run, dqn, environments, screen, run.config
-        self.protocol = Protocol(config.game, config.evaluation_games, sticky=config.sticky)
+        view = config.keras_rl_views > 0.5  # what most of the games are seen in
+        self.protocol = Protocol(config.game, config.evaluation_games, sticky=config.sticky, keras_rl_view=view)
         self.games: list[dict[str, Any]] = []  # of the last evaluation
         self._is_suspicious = False
         self.aside: Path | None = None  # where the policy of another run is that was in the way
