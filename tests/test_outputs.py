@@ -31,6 +31,16 @@ def folder(tmp_path):
     return tmp_path
 
 
+@contextlib.contextmanager
+def killed_at_last(process):
+    """Leaves nothing running when a test fails."""
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def closed():
     os.close(1)
     os.close(2)
@@ -224,7 +234,10 @@ def test_a_terminal_that_closes_stops_a_training_as_sigterm_does(tmp_path):
     """The kernel and the shell each say SIGHUP."""
     words = ["--preset", "smoke", "--steps", "1000000", "--num-environments", "2", "--run", "long", "--out", "a.h5"]
     command = [sys.executable, str(REPOSITORY / "train.py"), *words]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    listens = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)}  # even if these tests do not
+    with killed_at_last(
+        subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **listens)
+    ) as process:
         metrics = tmp_path / "runs/long/metrics.csv"
         deadline = time.monotonic() + 200
         while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text().count("\n") > 2):
