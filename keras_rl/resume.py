@@ -5,8 +5,8 @@
     loop                      step and episode counters, each environment's state, the actions chosen and not yet taken,
                               Python's and NumPy's global random generators
 
-A checkpoint's digests say whether a file is as it was written. What is checked here is whether the state belongs to
-this agent: another network, another number of environments or another game is refused.
+A checkpoint's digests say whether a file is as it was written, not by whom. So what is checked here is whether the
+state can be one of this agent: another network, another number of environments or another game is refused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_rl.bridge import rl
-from keras_rl.episodes import require_state
+from keras_rl.episodes import COUNTERS, require_state
 
 if TYPE_CHECKING:
     from keras_rl.agent import DQNAgent
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def get_agent_state(agent: DQNAgent) -> dict[str, Any]:
     """What `DQNAgent.get_state` returns."""
-    if not hasattr(agent.memory, "get_entries"):
+    if not agent._own_memory:
         raise TypeError("Only keras_rl.SequentialMemory can be saved and resumed, not keras-rl's own.")
     loop = agent._saved_loop or {
         "step": agent.step,
@@ -47,10 +47,9 @@ def set_agent_state(agent: DQNAgent, state: dict[str, Any], environments: list, 
             raise ValueError(f"the {name} has arrays of other shapes than this agent's")
         for variable, value in zip(variables, state[name], strict=True):
             variable.assign(np.asarray(value, variable.numpy().dtype))
-    agent.memory.set_state(state["memory"], entries)
+    agent.memory.set_state(state["memory"], (_checked_entries(agent, part) for part in entries))
     loop = state["loop"]
-    if len(loop["environments"]) != len(environments):
-        raise ValueError(f"the state is of {len(loop['environments'])} environments, not {len(environments)}")
+    _check_loop(agent, loop, len(environments))
     played_again = []
     for environment, saved in zip(map(require_state, environments), loop["environments"], strict=True):
         if hasattr(environment, "send_state"):  # in another process: all of those at once
@@ -91,11 +90,35 @@ def get_random_state() -> dict[str, Any]:
     return {"python": [version, list(words), gauss], "numpy": np.random.get_state(legacy=False)}
 
 
-def set_random_state(state: dict[str, Any]) -> None:
-    """Puts them back to where `get_random_state` was called."""
+def set_random_state(state: dict[str, Any], python: Any = random, numpy: Any = np.random) -> None:
+    """Puts them, or other generators of their kind, back to where `get_random_state` was called."""
     version, words, gauss = state["python"]
-    random.setstate((version, tuple(words), gauss))
-    np.random.set_state(state["numpy"])
+    python.setstate((version, tuple(words), gauss))
+    numpy.set_state(state["numpy"])
+
+
+def _checked_entries(agent: DQNAgent, entries: dict) -> dict:
+    if entries["actions"].max(initial=0) >= agent.nb_actions:
+        raise ValueError(f"an action in the replay memory is none of the {agent.nb_actions}")
+    return entries
+
+
+def _check_loop(agent: DQNAgent, loop: dict[str, Any], num_environments: int) -> None:
+    """Refuses what `take_up` could not take up: the digests do not say who wrote a checkpoint."""
+    if len(loop["environments"]) != num_environments:
+        raise ValueError(f"the state is of {len(loop['environments'])} environments, not {num_environments}")
+    for stream, action in loop["chosen"]:
+        if stream not in range(num_environments) or action not in range(agent.nb_actions):
+            raise ValueError(f"action {action} of environment {stream} does not exist")
+    for saved in loop["environments"]:
+        observation = saved["observation"]
+        if not (observation is None or agent.memory.is_alike(observation)):
+            raise ValueError("an environment's last observation is unlike those in the memory")
+        if any(type(saved[name]) not in (int, float) for name in COUNTERS):
+            raise ValueError("the counters of an environment are no numbers")
+    if any(type(loop[name]) is not int or loop[name] < 0 for name in ("step", "episodes")):
+        raise ValueError(f"the state is of step {loop['step']}, episode {loop['episodes']}")
+    set_random_state(loop["random"], random.Random(), np.random.RandomState())  # now is the time to fail
 
 
 def _variables(agent: DQNAgent) -> dict[str, list]:

@@ -124,6 +124,7 @@ def test_the_module_needs_no_keras_and_ale_prints_no_banner():
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
+@pytest.mark.filterwarnings("ignore:.*the `seed` function")  # which keras_rl gives back to all environments
 @pytest.mark.filterwarnings("error")
 def test_gymnasium_finds_nothing_to_object_to():
     check_env(AtariEnvironment(), skip_render_check=True)

@@ -320,7 +320,7 @@ def test_a_checkpoint_of_another_network_or_memory_is_refused(tmp_path):
         training.run()
     training = Training(tmp_path)
     training.agent.model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(4)])
-    with pytest.raises(CheckpointError, match="the model has 4 arrays instead of 2"):
+    with pytest.raises(CheckpointError, match="the model has arrays of other shapes"):
         training.run()
 
 

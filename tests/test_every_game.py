@@ -54,5 +54,5 @@ def test_it_is_trained_saved_evaluated_and_seen(game, tmp_path):
         height, width = environment.observation_space.shape
         assert picture.size == (width, height)
     names = environment.get_action_meanings()
-    panel = Scene(names, q_values=np.linspace(-1, 1, len(names)), action=len(names) - 1).panel
+    panel = Scene(names, q_values=np.linspace(-1, 1, len(names)), action=len(names) - 1).panel()
     assert len(np.unique(np.asarray(panel))) > 3

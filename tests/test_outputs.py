@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -234,7 +235,9 @@ def test_a_terminal_that_closes_stops_a_training_as_sigterm_does(tmp_path):
     """The kernel and the shell each say SIGHUP."""
     words = ["--preset", "smoke", "--steps", "1000000", "--num-environments", "2", "--run", "long", "--out", "a.h5"]
     command = [sys.executable, str(REPOSITORY / "train.py"), *words]
-    listens = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)}  # even if these tests do not
+    listens: dict[str, Any] = {
+        "preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    }  # even if these tests do not
     with killed_at_last(
         subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **listens)
     ) as process:

@@ -20,7 +20,7 @@ ALLOWED = {
     "config.py": {"console"},
     "evaluation": {"console", "environments", "keras_rl", "models", "processors"},
     "screens": {"console", "keras_rl"},
-    "reports": {"keras_h5", "screens"},
+    "reports": {"console", "keras_h5", "screens"},
     "training": {
         "config",
         "console",
