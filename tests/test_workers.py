@@ -217,6 +217,7 @@ def test_nothing_outlives_a_process_that_is_killed(number):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # even if these tests do not listen to it
     )
     assert process.stdout
     pids = [int(pid) for pid in process.stdout.readline().split()]
