@@ -425,13 +425,9 @@ class SequentialMemory(rl.memory.SequentialMemory):
                     f"transition of {self.window_length} + {self.n_step} in one of {self.num_streams} stream(s); use a "
                     "longer warm-up, or a larger limit."
                 )
-            drawn = self._candidates(number - len(positions))
+            drawn = self.rng.integers(self.nb_entries, size=number - len(positions))
             positions = np.concatenate([positions, drawn[self._is_transition(drawn)]])
         return positions
-
-    def _candidates(self, number: int) -> np.ndarray:
-        """Positions drawn at random, whether there are transitions or not."""
-        return self.rng.integers(self.nb_entries, size=number)
 
     def _can_draw(self) -> bool:
         entries = self.nb_entries

@@ -59,7 +59,7 @@ def set_agent_state(agent: DQNAgent, state: dict[str, Any], environments: list, 
             environment.set_state(saved["environment"])
     for environment in played_again:
         environment.receive()
-    if isinstance(agent.policy, rl.policy.LinearAnnealedPolicy) and "metrics" in loop:
+    if isinstance(agent.policy, rl.policy.LinearAnnealedPolicy):
         # An update reports what the policy chose with last, and that was before.
         setattr(agent.policy.inner_policy, agent.policy.attr, float(loop["metrics"][0]))
     agent._saved_loop = loop
