@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +70,16 @@ def test_a_backend_on_which_nothing_learns_is_refused_in_one_sentence(monkeypatc
     monkeypatch.setattr(keras.backend, "backend", lambda: "openvino")
     with pytest.raises(console.UsageError, match='KERAS_BACKEND is "openvino", expected tensorflow, jax or torch'):
         console.start_keras()
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="a PC's")
+def test_tensorflow_computes_with_onednn_unless_a_person_says_otherwise(monkeypatch):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    console.start_keras()
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "1"
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    console.start_keras()
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "0"
 
 
 def batch_of(size, seed=0):

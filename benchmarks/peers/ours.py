@@ -17,6 +17,7 @@ from measuring import WARMUP_STEPS, Stopwatch, parser, report
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from rich.console import Console
 
+import console
 import train
 from config import PRESETS, Config
 from environments.workers import Workers
@@ -32,6 +33,7 @@ def main() -> None:
     arguments.add_argument("--environments", type=int, help="games, and agent steps from one update to the next")
     arguments.add_argument("--workers", type=int, default=0, help="processes that the games are played in")
     given = arguments.parse_args()
+    console.start_keras()
     workers = Workers(given.workers)
     build_environments = functools.partial(train.build_environments, workers=workers)
     config = Config(**PRESETS[given.preset][1])
