@@ -29,7 +29,7 @@ class Scene:
         q_values: one for each action; empty before the first decision.
         action: number of the action chosen.
         max_q_values: the highest Q-value of each of the last steps, the newest last.
-        largest_lead: of the best action over the worst, in the last steps: what a whole bar stands for.
+        usual_lead: of the best action over the worst, in nine of ten of the last steps at most: a whole bar.
         score: raw score in points.
         lives: that are left; None in a game without lives.
         num_steps: agent steps so far.
@@ -42,7 +42,7 @@ class Scene:
     q_values: np.ndarray | Sequence[float] = ()
     action: int = 0
     max_q_values: Sequence[float] = ()
-    largest_lead: float = 0.0
+    usual_lead: float = 0.0
     score: float = 0.0
     lives: int | None = None
     num_steps: int = 0
@@ -57,7 +57,7 @@ class Scene:
     @property
     def whole_bar(self) -> float:
         """The lead that a whole bar stands for."""
-        return max(self.largest_lead, SMALLEST_LEAD, *self.leads, 0.0)
+        return max(self.usual_lead, SMALLEST_LEAD, *self.leads, 0.0)
 
     def panel(self, scale: float = 1.0) -> Image.Image:
         """`draw_panel` of it: that takes longer than all else, and one panel goes with four frames."""

@@ -180,7 +180,7 @@ class Show(rl.callbacks.Callback):
             self.policy.q_values,
             self.policy.action,
             tuple(self._max_q_values),
-            max(self._leads),
+            float(np.quantile(self._leads, 0.9)),
             self._score,
             self._lives,
             self._num_steps,

@@ -26,7 +26,7 @@ def test_the_frames_are_there_in_16_greys_the_oldest_first():
 @pytest.mark.parametrize("offset", [0, 5, -10])
 def test_bars_are_leads_over_the_worst_whatever_the_values_and_the_chosen_one_has_a_mark(offset):
     values = [offset + lead for lead in (0.0, 0.1, 0.3, 0.2)]
-    panel = draw_panel(Scene(NAMES, q_values=values, action=2, largest_lead=0.6))
+    panel = draw_panel(Scene(NAMES, q_values=values, action=2, usual_lead=0.6))
     chosen, others = pixels_of(panel, CHOSEN), pixels_of(panel, OTHERS)
     assert chosen[:, MARGIN].any()  # the mark
     assert not others[:, MARGIN].any()

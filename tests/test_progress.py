@@ -72,6 +72,16 @@ def test_in_a_log_a_line_comes_now_and_then_and_at_the_end():
     assert [line[:9] for line in console.file.getvalue().splitlines()] == ["498,000/4", "498,501/4"]
 
 
+def test_a_few_steps_without_an_update_before_a_stop_are_no_speed():
+    """The rest of that interval was an evaluation that somebody broke off."""
+    console: Any = Console(file=io.StringIO(), width=80)
+    stopped = {"step": 498_504, "steps_per_second": 0.04, "loss": float("nan")}
+    with ProgressDisplay(4_000_000, console, seconds_between_lines=0) as display:
+        display(SNAPSHOT)
+        display(Snapshot(**{**vars(SNAPSHOT), **stopped}))
+    assert "612 steps/s  left 1 h 35 min" in console.file.getvalue().splitlines()[-1]
+
+
 def test_a_terminal_that_becomes_narrower_keeps_nothing_of_what_was_drawn_before():
     """It breaks a line of 70 in two when it is 40 wide: one more row has to be erased."""
     console = terminal(80)

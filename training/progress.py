@@ -28,6 +28,7 @@ class ProgressDisplay:
         self.console = console
         self._status = Status(console, seconds_between_lines)
         self._speed = math.nan
+        self._learning = False
 
     def __enter__(self) -> "ProgressDisplay":
         self._status.__enter__()
@@ -39,12 +40,15 @@ class ProgressDisplay:
         self._status.__exit__(*exception)
 
     def __call__(self, snapshot: Snapshot) -> None:
-        # The speed changes when updates begin and when the machine does other work: follow it, but smoothly.
-        speed = snapshot.steps_per_second
-        learning = not math.isnan(snapshot.loss)
-        self._speed = 0.9 * self._speed + 0.1 * speed if learning and not math.isnan(self._speed) else speed
+        # The speed changes when updates begin and when the machine does other work: follow it, but smoothly. Where a
+        # training is stopped, the last interval may hold a few steps and half an evaluation: it says nothing.
+        speed, has_update = snapshot.steps_per_second, not math.isnan(snapshot.loss)
+        if not self._learning:
+            self._speed, self._learning = speed, has_update
+        elif has_update:
+            self._speed = 0.9 * self._speed + 0.1 * speed
         left = (self.total_steps - snapshot.step) / self._speed
-        eta = duration(left) if learning or not left else UNKNOWN
+        eta = duration(left) if self._learning or not left else UNKNOWN
         at_end = snapshot.step == self.total_steps
         self._status.update(self._line(snapshot, eta), lambda: self._panel(snapshot, eta), at_once=at_end)
 
