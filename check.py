@@ -24,6 +24,7 @@ CHECKS = [["ruff", "format", "--check", "."], ["ruff", "check", "."], ["mypy", "
 BACKENDS = {"jax": "jax>=0.4.30,<1", "torch": "torch>=2.5,<3"}
 BACKEND_TESTS = [
     "tests/test_backends.py",
+    "tests/test_background.py",
     "tests/test_dqn_agent.py",
     "tests/test_saliency.py",
     "tests/test_checkpoint.py::TestResumingTrainPy::test_killed_and_resumed_it_writes_the_same_policy",

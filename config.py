@@ -62,6 +62,13 @@ class Config:
         high=1,
         changeable=True,
     )
+    background: int = option(
+        -1,
+        "grey from 0 to 255 that the network sees as 0; -1 finds the game's most frequent one. In a bright field units "
+        "die in the first updates",
+        low=-1,
+        high=255,
+    )
     memory_size: int = option(1_000_000, "replay memory, in observations (Mnih et al. 2015)", low=1_000)
     warmup_steps: int = option(
         10_000,
@@ -195,6 +202,7 @@ class Config:
 # What keras-rl's example and Mnih et al. 2015 have in common, where it is not the default.
 _AS_PUBLISHED: dict[str, Any] = {
     "num_environments": 1,
+    "background": 0,
     "memory_size": 1_000_000,
     "warmup_steps": 50_000,
     "batch_size": 32,
@@ -298,9 +306,10 @@ def options_of(settings: dict[str, Any]) -> list[str] | None:
 def up_to_date(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings that an older version may have written, with the options of now.
 
-    There was no `life_loss_penalty`, and before, `mixed_views` was off, or on for a quarter of the games.
+    There was no `background`, nor `life_loss_penalty`, and before, `mixed_views` was off, or on for a quarter of the
+    games.
     """
-    settings = {"life_loss_penalty": 0.0, **settings}
+    settings = {"background": 0, "life_loss_penalty": 0.0, **settings}
     if type(settings.get("mixed_views")) is bool:
         settings["keras_rl_views"] = 0.25 * settings.pop("mixed_views")
     return settings

@@ -26,6 +26,7 @@ from environments.workers import HERE, WorkerError, Workers, default_workers
 from keras_h5.files import FileError
 from models.policy_file import WINDOW_LENGTH
 from processors.frames import small_grey
+from training.background import background
 from training.run import NEWEST, Run, new_run, opening_words, resumed_run, sole_owner
 
 
@@ -80,7 +81,7 @@ def build_agent(config: Config, environments: list[AtariEnvironment]):
         nb_actions=nb_actions,
         policy=policy,
         memory=memory,
-        processor=AtariProcessor(log_rewards=config.log_rewards, life_loss_penalty=config.life_loss_penalty),
+        processor=AtariProcessor(config.log_rewards, config.life_loss_penalty, background(config)),
         nb_steps_warmup=config.first_update_step,
         batch_size=config.batch_size,
         gamma=config.gamma,

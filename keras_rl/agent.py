@@ -15,7 +15,7 @@ from keras_rl.bridge import clone_model, require_network, require_numbers, requi
 from keras_rl.callbacks import end_episode
 from keras_rl.episodes import Stepper
 from keras_rl.frames import FrameStacks
-from keras_rl.heads import fold_head, unfold_head, with_head
+from keras_rl.heads import fold_head, fold_input_offset, unfold_head, with_head
 from keras_rl.learner import Learner
 from keras_rl.memory import SequentialMemory
 from keras_rl.observations import as_array
@@ -288,11 +288,14 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
     def plain_weights(self) -> list[np.ndarray]:
         """The network's weights, a dueling or quantile head folded into one dense layer.
 
+        So is the `input_offset` of a processor that has one: what `process_state_batch` takes from scaled states. It
+        goes into the first layer's bias, and the plain network's input lies in [0, 1].
+
         Raises:
-            ValueError: For dueling_type "max", which is not linear.
+            ValueError: For dueling_type "max", which is not linear; for an offset and a first layer with padding.
         """
         *body, kernel, bias = self.model.get_weights()
-        return [*body, *fold_head(kernel, bias, **self._head)]
+        return [*self._folded_offset(body), *fold_head(kernel, bias, **self._head)]
 
     def set_plain_weights(self, weights: Sequence[np.ndarray]) -> None:
         """Takes over the weights of a plain network, as `plain_weights` gives them, and makes the target network equal.
@@ -301,8 +304,22 @@ class DQNAgent(rl.agents.dqn.DQNAgent):
             ValueError: For weights of other shapes, or dueling_type "max".
         """
         *body, kernel, bias = weights
+        body = self._folded_offset(body, back=True)
         self.model.set_weights([*body, *unfold_head(kernel, bias, **self._head)])
         self.update_target_model_hard()
+
+    def _folded_offset(self, weights: list[np.ndarray], back: bool = False) -> list[np.ndarray]:
+        offset = getattr(self.processor, "input_offset", 0.0)
+        if not offset:
+            return weights
+        first = next(layer for layer in self.model.layers if layer.weights)
+        if getattr(first, "padding", "valid") != "valid":
+            raise ValueError(
+                f"The processor's input_offset, {offset:g}, cannot be folded into a convolution with padding "
+                f'"{first.padding}"; give the layer {first.name} padding="valid".'
+            )
+        kernel, bias, *others = weights
+        return [kernel, fold_input_offset(kernel, bias, -offset if back else offset), *others]
 
     def get_state(self) -> dict[str, Any]:
         """All that decides how `fit` goes on, but for the memory's entries, see `SequentialMemory.get_entries`.

@@ -1,4 +1,4 @@
-"""Last layers that help a network to learn, and how each folds into the plain Dense layer of a policy.h5."""
+"""What helps a network to learn and folds into the plain layers of a policy.h5: other last layers, an input offset."""
 
 from typing import Any
 
@@ -127,3 +127,20 @@ def unfold_head(
     head = head.repeat(num_quantiles, axis=1).astype(np.float32)
     fold_head(head[:-1], head[-1], dueling_type=dueling_type, num_quantiles=num_quantiles)  # refuses what is not linear
     return head[:-1], head[-1]
+
+
+def fold_input_offset(kernel: np.ndarray, bias: np.ndarray, offset: float) -> np.ndarray:
+    """The bias with which a layer makes of x what it makes with `bias` of x - offset; -offset leads back.
+
+    Exact for Dense, and for a convolution without padding: the zeros around a padded state have no offset.
+
+    Args:
+        kernel: (..., outputs) float.
+        bias: (outputs,) float.
+        offset: what is taken from every input.
+
+    Returns:
+        bias (outputs,), float32.
+    """
+    common = kernel.sum(axis=tuple(range(kernel.ndim - 1)), dtype=np.float64)  # (outputs,)
+    return (bias - offset * common).astype(np.float32)

@@ -16,11 +16,17 @@ class AtariProcessor(rl.core.Processor):
     Args:
         log_rewards: whether rewards count by their logarithm, as in train.py's default, instead of being clipped.
         life_loss_penalty: what is taken from the processed reward of a step that costs a life.
+        background: the grey, 0 to 255, that the network sees as 0.
+
+    Attributes:
+        input_offset: what is taken from the scaled states, for `DQNAgent.plain_weights`.
     """
 
-    def __init__(self, log_rewards: bool = False, life_loss_penalty: float = 0.0) -> None:
+    def __init__(self, log_rewards: bool = False, life_loss_penalty: float = 0.0, background: int = 0) -> None:
         self.log_rewards = log_rewards
         self.life_loss_penalty = life_loss_penalty
+        self.background = background
+        self.input_offset = background / 255
 
     def process_step(self, observation: np.ndarray, reward: float, done: bool, info: dict[str, Any]) -> tuple:
         """All that a step returned, processed, as by keras-rl; a life is lost where `info["life_lost"]` says so."""
@@ -42,7 +48,7 @@ class AtariProcessor(rl.core.Processor):
         return max(-1.0, min(1.0, float(reward)))
 
     def process_state_batch(self, batch: Any) -> Any:
-        """States scaled from [0, 255] to [0, 1].
+        """States scaled from [0, 255] to [0, 1], less the background.
 
         Args:
             batch: a tensor, inside a compiled function too, or what NumPy makes an array of; of any shape.
@@ -52,9 +58,8 @@ class AtariProcessor(rl.core.Processor):
         """
         # Not x / 255: TensorFlow compiles that to this product, and the two differ in the last bit.
         scale = np.float32(1 / 255)
-        if keras.ops.is_tensor(batch):
-            return keras.ops.cast(batch, "float32") * scale
-        return np.asarray(batch, np.float32) * scale
+        states = keras.ops.cast(batch, "float32") if keras.ops.is_tensor(batch) else np.asarray(batch, np.float32)
+        return (states - np.float32(self.background)) * scale  # the difference of greys is exact
 
     # The learner may trace it into its compiled update; an override without the mark runs before, in NumPy.
     process_state_batch.traceable = True  # type: ignore[attr-defined]

@@ -65,6 +65,7 @@ def test_the_keras_rl_preset_has_the_numbers_of_keras_rls_example():
         "log_rewards": False,
         "life_loss_penalty": 0.0,
         "keras_rl_views": 1.0,
+        "background": 0,
     }
     assert {name: getattr(config, name) for name in example} == example
     assert round(config.exploration_fraction * config.steps) == 1_000_000

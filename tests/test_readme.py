@@ -25,7 +25,9 @@ TABLE = TRAINING.split("## Where the default differs from Mnih et al. 2015")[1]
 WORDS = {"yes": True, "no": False}
 ROWS = {
     name.replace("-", "_"): tuple(WORDS[x] if x in WORDS else float(x.replace(",", "")) for x in values)
-    for name, *values in re.findall(r"^\| `--([\w-]+)` \| ([\d,.]+|yes|no) \| ([\d,.]+|yes|no) \|", TABLE, re.MULTILINE)
+    for name, *values in re.findall(
+        r"^\| `--([\w-]+)` \| (-?[\d,.]+|yes|no) \| ([\d,.]+|yes|no) \|", TABLE, re.MULTILINE
+    )
 }
 NATURE = dataclasses.replace(Config(), **PRESETS["nature"][1])
 RUN = re.compile(r"python ((?:train|play|evaluate)\.py[^`\n]*)")

@@ -20,6 +20,7 @@ from config import MAX_CONFIG_BYTES, MOST, Config, config_from, flag, up_to_date
 from environments.atari import AtariEnvironment, canonical_game
 from keras_h5 import files
 from models.policy_file import SUFFIXES, load_policy
+from training.background import background
 
 NEWEST = "the newest"  # what --resume alone means
 
@@ -61,7 +62,7 @@ def new_run(arguments: argparse.Namespace) -> Run:
         FileError: the policy cannot be written, or there is none to start from.
     """
     config = config_from(arguments)
-    config = dataclasses.replace(config, game=canonical_game(config.game))
+    config = dataclasses.replace(config, game=canonical_game(config.game), background=background(config))
     name = arguments.run
     if name is None:
         name = f"{config.game}-{datetime.datetime.now():%Y%m%d-%H%M%S}"

@@ -1,0 +1,28 @@
+"""The grey of a game's background, which the network is to see as 0."""
+
+import numpy as np
+
+from config import Config
+from environments.atari import AtariEnvironment
+from processors.frames import small_grey
+
+RANDOM_STEPS = 200
+
+
+def background(config: Config) -> int:
+    """The grey, 0 to 255, that counts as 0: the option's, or the most frequent one over some steps of random play.
+
+    It is always the same for a game. It has an emulator and random numbers of its own, so a training loses none.
+    """
+    if config.background >= 0:
+        return config.background
+    environment = AtariEnvironment(game=config.game)
+    environment.reset(seed=0)
+    environment.action_space.seed(0)
+    pixels = np.zeros(256, np.int64)  # of each grey
+    for _ in range(RANDOM_STEPS):
+        observation, _, terminated, truncated, _ = environment.step(environment.action_space.sample())
+        pixels += np.bincount(small_grey(observation).ravel(), minlength=256)
+        if terminated or truncated:
+            environment.reset()
+    return int(pixels.argmax())
