@@ -6,6 +6,7 @@
     python train.py --game pong --minutes 30     another game
     python train.py --preset keras-rl            keras-rl's own example, setting for setting
     python train.py --preset smoke               a minute to see that everything works, into smoke.h5
+    python train.py --list-games                 the games, and what random play, a human and this agent score
 
 Ctrl-C finishes the step, saves and ends.
 
@@ -23,6 +24,7 @@ import console
 from config import Config, add_options
 from environments.atari import AtariEnvironment, UnknownGameError
 from environments.workers import HERE, WorkerError, Workers, default_workers
+from evaluation.games import list_of_games
 from keras_h5.files import FileError
 from models.policy_file import WINDOW_LENGTH
 from processors.frames import small_grey
@@ -164,11 +166,20 @@ def _parse_arguments() -> argparse.Namespace:
         help=f"processes that the games are played in; 0: this one (default here: {default_workers(256)}). The results "
         "are the same for any number",
     )
+    parser.add_argument("--list-games", action=_ListGames, nargs=0, help="show every game with its scores, and exit")
     add_options(parser)
     arguments = parser.parse_args()
     if arguments.minutes is not None and arguments.steps is not None:
         raise console.UsageError("--steps and --minutes both say how long to train; give one of them.")
     return arguments
+
+
+class _ListGames(argparse.Action):
+    """As argparse's `version`: prints and ends."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        print(list_of_games())
+        parser.exit(console.DONE)
 
 
 if __name__ == "__main__":

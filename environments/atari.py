@@ -29,6 +29,11 @@ def _registered_games() -> dict[str, str]:
     }
 
 
+def games() -> list[str]:
+    """The ROM ids of all single-player games that ale-py ships, in alphabetical order."""
+    return sorted(_registered_games())
+
+
 def canonical_game(name: str) -> str:
     """The ROM id of a game, from any common spelling of its name.
 
@@ -42,11 +47,11 @@ def canonical_game(name: str) -> str:
         UnknownGameError: no single-player game of ale-py has this name; the message gives the nearest.
     """
     wanted = re.sub(r"^ale/|-v5$|[\s_-]", "", name.lower())
-    games = {rom.replace("_", ""): rom for rom in _registered_games()}
-    if wanted not in games:
-        nearest = ", ".join(games[key] for key in difflib.get_close_matches(wanted[:99], games, n=3, cutoff=0))
-        raise UnknownGameError(f"Unknown game {reprlib.repr(name)}: the nearest of {len(games)} games are {nearest}.")
-    return games[wanted]
+    known = {rom.replace("_", ""): rom for rom in _registered_games()}
+    if wanted not in known:
+        nearest = ", ".join(known[key] for key in difflib.get_close_matches(wanted[:99], known, n=3, cutoff=0))
+        raise UnknownGameError(f"Unknown game {reprlib.repr(name)}: the nearest of {len(known)} games are {nearest}.")
+    return known[wanted]
 
 
 class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):

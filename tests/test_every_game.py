@@ -13,7 +13,7 @@ from PIL import Image
 
 import train
 from config import Config
-from environments.atari import _registered_games
+from environments.atari import games as every_game
 from evaluation.protocol import Protocol, load_policy_and_game, score_games
 from models.policy_file import save_policy
 from reports.film import GameFilm
@@ -25,7 +25,7 @@ DOZEN += ["pitfall2", "pong", "skiing", "tetris"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("game", _registered_games() if os.environ.get("EVERY_GAME") else DOZEN)
+@pytest.mark.parametrize("game", every_game() if os.environ.get("EVERY_GAME") else DOZEN)
 def test_it_is_trained_saved_evaluated_and_seen(game, tmp_path):
     config = Config(
         game=game, steps=300, num_environments=4, warmup_steps=200, memory_size=1_000, batch_size=8, precision="float32"

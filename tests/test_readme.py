@@ -31,7 +31,8 @@ ROWS = {
 }
 NATURE = dataclasses.replace(Config(), **PRESETS["nature"][1])
 RUN = re.compile(r"python ((?:train|play|evaluate)\.py[^`\n]*)")
-COMMANDS = {line for text in TEXTS.values() for line in RUN.findall(text) if not re.search("--help|--version", line)}
+ENDS = "--help|--version|--list-games"  # what prints and ends
+COMMANDS = {line for text in TEXTS.values() for line in RUN.findall(text) if not re.search(ENDS, line)}
 NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 
 
