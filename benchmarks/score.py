@@ -1,12 +1,13 @@
 """Measures what a training is worth: the score of its policy, for this repository and its peers, on this machine.
 
-    python benchmarks/score.py                            the whole table, about six hours
+    python benchmarks/score.py                            the whole table, about eight hours
     python benchmarks/score.py --rows ours_10 sb3_60      only these
     python benchmarks/score.py --json score.json          keep every score, and go on with what is missing there
     taskset -c 0 python benchmarks/score.py ...           on one core; another may measure on the other one meanwhile
 
 Every row is a training from nothing, for so many minutes or steps, and then 100 full games of Breakout that its policy
-plays with epsilon 0.05 and without sticky actions. Nothing else must be running on its cores.
+plays with epsilon 0.05 and without sticky actions. PPO and A2C draw their actions from their own probabilities instead.
+Nothing else must be running on its cores.
 """
 
 import json
@@ -39,6 +40,11 @@ from keras_h5 import files
 
 REPOSITORY = FOLDER.parent
 NUM_GAMES = 100
+# Those whose speed is compared, and two that replay nothing. PPO is measured over whole rollouts of 8 x 128 steps.
+RIVALS = PEERS | {
+    "sb3_ppo": ("sb3.py", "sb3.txt", ("--algorithm", "ppo", "--steps", "4096")),
+    "sb3_a2c": ("sb3.py", "sb3.txt", ("--algorithm", "a2c", "--steps", "4000")),
+}
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class Row:
     seed: int
     minutes: float = 0.0  # 0: as long as it takes
     options: tuple[str, ...] = ()
-    peer: str | None = None  # a name in PEERS
+    peer: str | None = None  # a name in RIVALS
 
     @property
     def expected_minutes(self) -> float:
@@ -69,7 +75,9 @@ ROWS = {
             *("--num-environments", "16", "--train-interval", "16", "--target-update-steps", "2000"),
         ),
     ),
-    "sb3_60": Row("Stable-Baselines3, Zoo's settings", 1, 60, peer="sb3"),
+    "sb3_60": Row("Stable-Baselines3's DQN, Zoo's settings", 1, 60, peer="sb3"),
+    "sb3_ppo_60": Row("Stable-Baselines3's PPO, Zoo's settings", 1, 60, peer="sb3_ppo"),
+    "sb3_a2c_60": Row("Stable-Baselines3's A2C, Zoo's settings", 1, 60, peer="sb3_a2c"),
     "keras_rl2_60": Row("keras-rl2, its example's settings", 1, 60, peer="keras_rl2"),
 }
 
@@ -120,7 +128,7 @@ def score_ours(row: Row) -> dict[str, Any]:
 
 def score_peer(row: Row) -> dict[str, Any]:
     """Measures how many steps a peer makes in the time, for its schedules; then trains and judges it."""
-    script, requirements, arguments = PEERS[str(row.peer)]
+    script, requirements, arguments = RIVALS[str(row.peer)]
     python = str(environment(FOLDER / "peers" / str(requirements)))
     command = [python, str(FOLDER / "peers" / script), *arguments]
     trial = json.loads(run(command).splitlines()[-1])
