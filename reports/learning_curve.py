@@ -103,12 +103,8 @@ def _plot_over_time(axes: Any, rows: list[dict[str, float]], human: float | None
 
 def _plot(axes: Any, rows: list[dict[str, float]], x: list[float], human: float | None) -> None:
     num_games = min(100, int(rows[-1].get("episodes", 100))) if rows else 100
-    axes.plot(
-        x,
-        _column(rows, "score"),
-        color=TRAINING,
-        label=f"training, mean of the last {console.counted(num_games, 'game')}",
-    )
+    games = f"mean of the last {console.counted(num_games, 'game')}" if num_games else "no game has ended yet"
+    axes.plot(x, _column(rows, "score"), color=TRAINING, label=f"training, {games}")
     evaluated = [i for i in range(len(rows)) if _is_new(rows, i)]
     axes.plot(
         [x[i] for i in evaluated],
@@ -124,7 +120,8 @@ def _plot(axes: Any, rows: list[dict[str, float]], x: list[float], human: float 
     axes.grid(alpha=0.3)
     if human is not None:
         axes.axhline(human, color="black", linewidth=0.8, linestyle=(0, (6, 3)), label=f"human, {human:g}")
-    axes.set_ylim(bottom=min(0, *_column(rows, "score"), 0))
+    if not any(score < 0 for score in (*_column(rows, "score"), *_column(rows, "evaluation"), human or 0)):
+        axes.set_ylim(bottom=0)
     axes.set_ylabel("raw score of a full game")
 
 
@@ -140,9 +137,13 @@ def _column(rows: list[dict[str, float]], name: str) -> list[float]:
 
 
 def _is_new(rows: list[dict[str, float]], index: int) -> bool:
-    """Whether an evaluation came between this row and the one before."""
-    value = rows[index]["evaluation"]
-    return not math.isnan(value) and (index == 0 or value != rows[index - 1]["evaluation"])
+    """Whether an evaluation came between this row and the one before; an older version did not write their number."""
+    now, before = rows[index], rows[index - 1] if index else {}
+    if math.isnan(now["evaluation"]):
+        return False
+    are_counted = not math.isnan(now.get("evaluations", math.nan) - before.get("evaluations", math.nan))
+    name = "evaluations" if are_counted else "evaluation"
+    return now[name] != before.get(name)
 
 
 def _up_to(points: list[tuple[int, float]], last: float) -> list[tuple[float, float]]:

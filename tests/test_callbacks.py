@@ -108,6 +108,19 @@ def test_a_resumed_training_keeps_no_row_that_is_none(tmp_path):
     assert path.read_bytes() == b"".join(whole)
 
 
+def test_a_resumed_training_keeps_the_rows_that_an_older_version_wrote(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,seconds,score,evaluation\r\n10,1.5,nan,nan\r\n20,3,-21,-20.5\r\n30,4.5,-21,-20.5\r\n")
+    MetricsFile(path, print, step=20)(dataclasses.replace(SNAPSHOT, step=30, score=-19.0, evaluations=2))
+    with open(path) as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["step"], row["score"], row["evaluations"]) for row in rows] == [
+        ("10", "nan", "nan"),
+        ("20", "-21", "nan"),
+        ("30", "-19", "2"),
+    ]
+
+
 SNAPSHOT = Snapshot(50_000, 100.0, 500.0, 200, 12.34, 40.0, 15.67, 0.1234, 0.01234, 1.5)
 
 
@@ -143,7 +156,8 @@ def test_a_terminal_of_80_columns_shows_everything_without_breaking_a_line():
 
 
 def test_before_the_first_update_no_time_is_promised():
-    early = Snapshot(500, 1.0, 900.0, 0, *[math.nan] * 6)
+    nan = math.nan
+    early = Snapshot(500, 1.0, 900.0, 0, nan, nan, nan, nan, nan, nan)
     assert "left not known yet" in shown([early], terminal=False)
 
 

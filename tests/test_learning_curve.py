@@ -5,7 +5,15 @@ import math
 import pytest
 from PIL import Image
 
-from reports.learning_curve import _up_to, draw_learning_curve, learning_curve_svgs
+from reports.learning_curve import (
+    EVALUATION,
+    _plot_over_steps,
+    _rows,
+    _up_to,
+    draw_learning_curve,
+    learning_curve_svgs,
+    new_figure,
+)
 
 HEADER = "step,seconds,steps_per_second,episodes,score,best_score,evaluation,epsilon,loss,mean_q"
 
@@ -53,3 +61,47 @@ def test_a_short_training_is_not_compared_with_what_nobody_published(steps, publ
     assert "mean of the last 10 games" in text
     assert "<!-- 0k -->" not in text
     assert "<!-- 0 -->" in text
+
+
+def drawn(folder, game, human, *rows, header=HEADER + ",evaluations"):
+    """The axes over agent steps, and the points of the evaluations."""
+    (folder / "metrics.csv").write_text("\n".join([header, *rows]) + "\n")
+    axes = new_figure(5, 4).subplots()
+    _plot_over_steps(axes, _rows(folder / "metrics.csv"), game, human)
+    (evaluations,) = (line for line in axes.get_lines() if line.get_color() == EVALUATION)
+    return axes, list(zip(*evaluations.get_data(), strict=True))
+
+
+def test_evaluations_of_the_same_score_are_points_of_their_own(tmp_path):
+    """As of games that a policy loses each time: -21 in Pong, 0 in Freeway."""
+    counted = [f"{row(step, -21, -21)},{step // 1_000}" for step in (1_000, 1_500, 2_000, 2_500)]
+    assert drawn(tmp_path, "pong", None, *counted)[1] == [(1_000, -21), (2_000, -21)]
+    older = [row(500, 1, "nan"), row(1_000, 2, 5), row(1_500, 3, 5), row(2_000, 4, 9)]
+    assert drawn(tmp_path, "pong", None, *older, header=HEADER)[1] == [(1_000, 5), (2_000, 9)]
+    resumed = [f"{older[1]},nan", f"{older[2]},0", f"{row(2_000, 4, 5)},1"]  # by a version that counts
+    assert drawn(tmp_path, "pong", None, *resumed)[1] == [(1_000, 5), (2_000, 5)]
+
+
+@pytest.mark.parametrize(
+    ("game", "human", "score", "evaluation"),
+    [
+        ("pong", 14.6, -20.5, -21),
+        ("skiing", -4336.9, -9_000, -17_098),
+        ("double_dunk", None, -24, -24),
+        ("x", None, 3, 5),
+    ],
+)
+def test_every_score_is_inside_the_axes_and_a_scale_without_negative_ones_begins_at_0(
+    game, human, score, evaluation, tmp_path
+):
+    axes, points = drawn(tmp_path, game, human, *(f"{row(step, score, evaluation)},1" for step in (500, 1_000)))
+    low, high = axes.get_ylim()
+    assert points == [(500, evaluation)]
+    assert all(low < value < high for value in (score, evaluation, score if human is None else human))
+    assert (low == 0) == (game == "x")
+
+
+def test_a_game_that_never_ends_has_no_mean_of_games(tmp_path):
+    rows = [row(step, "nan", "nan").replace(",10,", ",0,") for step in (500, 1_000)]
+    axes, _ = drawn(tmp_path, "montezuma_revenge", 4753.3, *(f"{each},0" for each in rows))
+    assert "training, no game has ended yet" in axes.get_legend_handles_labels()[1]

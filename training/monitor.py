@@ -29,6 +29,7 @@ class Snapshot:
     epsilon: float  # share of random actions, at the last update
     loss: float  # mean over the updates of the last interval
     mean_q: float  # likewise: mean over the batch of max Q
+    evaluations: int = 0  # so far: two in a row may have the same mean
 
 
 class TrainingMonitor(rl.callbacks.Callback):
@@ -51,6 +52,7 @@ class TrainingMonitor(rl.callbacks.Callback):
         self._metrics: list[Sequence[float]] = []  # of the interval so far
         self.reported_step = 0
         self._epsilon = self._evaluation = np.nan
+        self._evaluations = 0
         self._seconds_before = 0.0  # of the sessions before, if the training was resumed
 
     def on_train_begin(self, logs=None) -> None:
@@ -73,6 +75,7 @@ class TrainingMonitor(rl.callbacks.Callback):
     def on_evaluation(self, evaluation: Evaluation) -> None:
         """For `Evaluator.listeners`."""
         self._evaluation = evaluation.mean
+        self._evaluations += 1
 
     def on_train_end(self, logs=None) -> None:
         if self.model.step > self.reported_step:
@@ -88,6 +91,7 @@ class TrainingMonitor(rl.callbacks.Callback):
             "reported_step": self.reported_step,
             "epsilon": float(self._epsilon),
             "evaluation": float(self._evaluation),
+            "evaluations": self._evaluations,
             "seconds": self._seconds_before + time.monotonic() - self._started,
         }
 
@@ -97,6 +101,7 @@ class TrainingMonitor(rl.callbacks.Callback):
         self.best_score, self.episodes = state["best_score"], state["episodes"]
         self._metrics, self.reported_step = state["metrics"], state["reported_step"]
         self._epsilon, self._evaluation = state["epsilon"], state["evaluation"]
+        self._evaluations = state.get("evaluations", 0)  # an older checkpoint does not tell
         self._seconds_before = state["seconds"]
 
     @property
@@ -122,6 +127,7 @@ class TrainingMonitor(rl.callbacks.Callback):
             epsilon=float(self._epsilon),
             loss=float(means["loss"]),
             mean_q=float(means["mean_q"]),
+            evaluations=self._evaluations,
         )
         self._interval_started, self.reported_step, self._metrics = now, step, []
         for listener in self.listeners:
@@ -137,7 +143,8 @@ class MetricsFile:
     must not end a training.
 
     Args:
-        path: The file. When a training is resumed, it keeps its whole lines up to `step`.
+        path: The file. When a training is resumed, it keeps its whole lines up to `step`, and what an older version
+            did not write into them becomes NaN.
         warn: See above.
         step: Agent steps of the last snapshot before.
 
@@ -151,8 +158,12 @@ class MetricsFile:
         names = [field.name for field in fields(Snapshot)]
         lines = [",".join(names)]
         if step and path.exists():
-            before = path.read_text(errors="replace").splitlines()[1:]
-            lines += [line for line in before if len(row := numbers(line)) == len(names) and row[0] <= step]
+            header, *before = path.read_text(errors="replace").splitlines() or [""]
+            known = header.split(",")
+            for line in before:
+                if len(row := numbers(line)) == len(known) and row[0] <= step:
+                    words = dict(zip(known, line.split(","), strict=True))
+                    lines.append(",".join(words.get(name, "nan") for name in names))
         files.write(path, _as_csv(lines))
         self._waiting: list[str] = []  # lines that there was no room for
 
