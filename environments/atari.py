@@ -73,8 +73,8 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
     Info, the same keys on reset and step: `lives` (int, 0 in a game without lives), `life_lost` (bool, this
     step cost a life, the last one included) and `score` (float, the sum of the game's rewards so far).
 
-    `terminated` is the end of the game, `truncated` only ever `max_episode_steps`. What a life loss means is
-    the agent's choice.
+    `terminated` is the end of the game, `truncated` only ever `max_episode_steps` or `max_idle_steps`. What a life
+    loss means is the agent's choice.
 
     No-ops are counted in emulator frames, their number drawn uniformly from 1 to `noop_max`: so do Baselines'
     `NoopResetEnv` and DQN Zoo. With `sticky` 0 they are the only source of chance.
@@ -94,6 +94,8 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
         noop_max: most frames of NOOP at the start of a game (the same table: 30); 0 for none.
         max_episode_steps: agent steps after which a game is truncated; 27,000 are 108,000 frames, half an
             hour, the limit of ale-py's own `ALE/...-v5`.
+        max_idle_steps: agent steps in a row without a reward or a lost life after which a game is truncated, as
+            nothing may ever happen any more.
         press_fire: whether FIRE is pressed at the start of a game and after a lost life.
         max_of_two: whether an observation is the maximum of two frames, or the last one as it is.
         render_mode: "rgb_array", or None for no `render`.
@@ -121,6 +123,7 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
         action_repeat: int = 4,
         noop_max: int = 30,
         max_episode_steps: int = 27_000,
+        max_idle_steps: int = 27_000,
         press_fire: bool = True,
         max_of_two: bool = True,
         render_mode: str | None = None,
@@ -133,6 +136,7 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
             ("action_repeat", action_repeat, 1),
             ("noop_max", noop_max, 0),
             ("max_episode_steps", max_episode_steps, 1),
+            ("max_idle_steps", max_idle_steps, 1),
         ):
             if value < least:
                 raise ValueError(f"{name} is {value}, but must be at least {least}.")
@@ -145,6 +149,7 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
         self._action_repeat = action_repeat
         self._noop_max = noop_max
         self._max_episode_steps = max_episode_steps
+        self._max_idle_steps = max_idle_steps
         self._max_of_two = max_of_two and action_repeat > 1
         self._observe = observe
         self._on_frame = on_frame
@@ -162,7 +167,7 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
         self._frames = bytearray()
         self._playing = False
         self._lives = 0
-        self._num_steps = 0
+        self._num_steps = self._num_idle_steps = 0
         self._score = 0.0
 
     def get_action_meanings(self) -> list[str]:
@@ -197,7 +202,7 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
                 self._hold(FIRE, self._action_repeat)
             over = self._ale.game_over()
         self._lives = self._ale.lives()
-        self._num_steps, self._score = 0, 0.0
+        self._num_steps, self._num_idle_steps, self._score = 0, 0, 0.0
         self._playing = True
         return self._observation(), self._info(life_lost=False)
 
@@ -224,9 +229,11 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
             reward += self._hold(FIRE, self._action_repeat)
         self._lives = self._ale.lives()
         self._num_steps += 1
+        self._num_idle_steps = 0 if reward or life_lost else self._num_idle_steps + 1
         self._score += reward
         terminated = self._ale.game_over()
-        truncated = not terminated and self._num_steps >= self._max_episode_steps
+        is_long = self._num_steps >= self._max_episode_steps or self._num_idle_steps >= self._max_idle_steps
+        truncated = is_long and not terminated
         self._playing = not (terminated or truncated)
         return self._observation(), reward, terminated, truncated, self._info(life_lost)
 
@@ -249,6 +256,7 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
             "random_actions": self.action_space.np_random.bit_generator.state,
             "playing": self._playing,
             "num_steps": self._num_steps,
+            "num_idle_steps": self._num_idle_steps,
             "score": self._score,
         }
 
@@ -289,6 +297,7 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
         self._playing = state["playing"]
         self._lives = self._ale.lives()
         self._num_steps = state["num_steps"]
+        self._num_idle_steps = state.get("num_idle_steps", 0)  # an older version counted none
         self._score = state["score"]
 
     def _hold(self, action: int, num_frames: int) -> float:

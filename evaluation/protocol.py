@@ -29,13 +29,15 @@ class Protocol:
     seed: int = 0
     noop_max: int = 30  # most emulator frames of NOOP at the start of a game
     max_steps: int = 27_000  # agent steps of a game, half an hour
+    max_idle_steps: int = 27_000  # of them without a reward or a lost life in between
     keras_rl_view: bool = False  # as in keras-rl's example: the last frame as it is, FIRE left to the policy
 
     def __str__(self) -> str:
         return (
             f"{console.counted(self.episodes, 'full game')} of {self.game}, "
             f"epsilon {self.epsilon:g}, sticky actions {self.sticky:g}, "
-            f"1 to {self.noop_max} no-op frames at the start, at most {self.max_steps:,} steps of 4 frames, "
+            f"1 to {self.noop_max} no-op frames at the start, at most {self.max_steps:,} steps of 4 frames"
+            f"{f' and {self.max_idle_steps:,} without a reward' * (self.max_idle_steps < self.max_steps)}, "
             f"seed {self.seed}{', seen as by keras-rl' * self.keras_rl_view}"
         )
 
@@ -51,6 +53,7 @@ class Protocol:
             sticky=self.sticky,
             noop_max=self.noop_max,
             max_episode_steps=self.max_steps,
+            max_idle_steps=self.max_idle_steps,
             max_of_two=not self.keras_rl_view,
             press_fire=not self.keras_rl_view,
             **more,

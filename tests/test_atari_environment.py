@@ -315,6 +315,28 @@ def test_a_truncated_game_is_neither_terminated_nor_a_lost_life():
     assert not ends[-1][2]["life_lost"]
 
 
+def test_a_game_in_which_nothing_happens_any_more_is_truncated_and_what_happens_starts_the_count_again():
+    def ends(**limits):
+        """Steps, points and lives of a game of Breakout in which nobody moves, until it ends."""
+        environment = AtariEnvironment(noop_max=0, press_fire=False, **limits)
+        environment.reset(seed=1)
+        events = [environment.step(1 if step in (10, 30) else 0)[1:] for step in range(30)]  # two balls, one after
+        while not (events[-1][1] or events[-1][2]):  # the other
+            events.append(environment.step(0)[1:])
+        return environment, [any((reward, info["life_lost"])) for reward, _, _, info in events], events[-1][1:3]
+
+    environment, happened, end = ends(max_idle_steps=200)
+    assert end == (False, True)
+    assert any(happened) and not any(happened[-200:]) and len(happened) > 230
+    assert happened[-201], "the count begins with the last thing that happened"
+    assert environment.get_state()["num_idle_steps"] == 200
+    assert len(ends(max_episode_steps=1_000)[1]) == 1_000, "by default it lasts"
+    again = AtariEnvironment(noop_max=0, press_fire=False, max_idle_steps=200)
+    older = {name: value for name, value in environment.get_state().items() if name != "num_idle_steps"}
+    again.set_state(older)
+    assert again.get_state() == {**older, "num_idle_steps": 0}
+
+
 def test_a_lost_life_is_not_the_end_and_the_last_one_is_both():
     environment = AtariEnvironment(noop_max=0)
     environment.reset(seed=1)

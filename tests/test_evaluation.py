@@ -187,3 +187,15 @@ def test_games_are_played_by_the_protocol():
     score_games(TrainedPolicy(tuple(weights), {}), Protocol("breakout", 4, epsilon=0.5, max_steps=50), [Look()])
     assert len(taken) == 200
     assert 0.5 < np.mean(np.array(taken) == 2) < 0.75, "half of the random actions in four are greedy too"
+
+
+def test_a_game_that_stands_still_ends_and_the_protocol_says_so():
+    """Of Breakout without FIRE nothing ever happens."""
+    shapes = [(8, 8, 4, 32), (4, 4, 32, 64), (3, 3, 64, 64), (3136, 512), (512, 4)]
+    weights = tuple(np.zeros(s, np.float32) for shape in shapes for s in (shape, shape[-1:]))  # NOOP for ever
+    protocol = Protocol("breakout", 2, epsilon=0.0, keras_rl_view=True, max_idle_steps=100)
+    games: list[dict] = []
+    assert score_games(TrainedPolicy(weights, {}), protocol, games=games) == [0.0, 0.0]
+    assert [game["num_steps"] for game in games] == [100, 100]
+    assert "at most 27,000 steps of 4 frames and 100 without a reward, seed 0" in str(protocol)
+    assert "without a reward" not in str(Protocol("breakout", 2))

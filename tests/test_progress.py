@@ -94,3 +94,16 @@ def test_a_terminal_that_becomes_narrower_keeps_nothing_of_what_was_drawn_before
         console.file = io.StringIO()
         status.update("z" * 30)
         assert "\x1b[1A" not in console.file.getvalue()
+
+
+def test_an_evaluation_says_how_far_it_is_below_numbers_that_stay():
+    console = terminal(80)
+    with ProgressDisplay(4_000_000, console) as display:
+        display.say_meanwhile("Evaluation 1 of 10: 0 of 16 games over, 20 steps")
+        assert seen(console)[-1].startswith("Evaluation 1 of 10")
+        display(SNAPSHOT)
+        display.say_meanwhile("Evaluation 1 of 10: 5 of 16 games over, 9,200 steps")
+        lines = seen(console)
+        assert "score" in "".join(lines) and lines[-1] == "Evaluation 1 of 10: 5 of 16 games over, 9,200 steps"
+        display(SNAPSHOT)
+    assert "Evaluation 1 of 10" not in "".join(seen(console))

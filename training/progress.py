@@ -1,8 +1,9 @@
 """The display of a training: a live panel in a terminal, one line in a notebook, plain lines in a log."""
 
 import math
+from collections.abc import Callable
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -29,11 +30,12 @@ class ProgressDisplay:
         self._status = Status(console, seconds_between_lines)
         self._speed = math.nan
         self._learning = False
+        self._shown: Callable[[], RenderableType] = lambda: Text("Starting ...")
 
     def __enter__(self) -> "ProgressDisplay":
         self._status.__enter__()
         if self.console.is_terminal:
-            self._status.update("Starting ...")
+            self._status.update("Starting ...", self._shown)
         return self
 
     def __exit__(self, *exception) -> None:
@@ -50,7 +52,12 @@ class ProgressDisplay:
         left = (self.total_steps - snapshot.step) / self._speed
         eta = duration(left) if self._learning or not left else UNKNOWN
         at_end = snapshot.step == self.total_steps
-        self._status.update(self._line(snapshot, eta), lambda: self._panel(snapshot, eta), at_once=at_end)
+        self._shown = lambda: self._panel(snapshot, eta)
+        self._status.update(self._line(snapshot, eta), self._shown, at_once=at_end)
+
+    def say_meanwhile(self, line: str) -> None:
+        """Says, below the numbers that stand still, what takes its time: an evaluation."""
+        self._status.update(line, lambda: Group(self._shown(), Text(line, no_wrap=True, overflow="ellipsis")))
 
     def _panel(self, s: Snapshot, eta: str) -> Group:
         """The numbers, as many as the terminal has room for, those that matter most first."""

@@ -7,6 +7,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ SAVE_INTERVAL_STEPS = 25_000  # of the policy and of the checkpoint
 REPORT_INTERVAL_STEPS = 500
 SUSPICIOUS_LOSS = 1e9  # no sum of rewards squared comes near it
 MAX_FILM_SECONDS = 60  # of an evaluation game, for TensorBoard
+MAX_IDLE_STEPS = 1_800  # two minutes: a beginner can stand still for the half hour that a game may last
 
 
 class Training:
@@ -48,7 +50,13 @@ class Training:
         self.workers = workers  # the environments' own, and those of the evaluations
         self.run, self.dqn, self.environments, self.screen, config = run, dqn, environments, screen, run.config
         view = config.keras_rl_views > 0.5  # what most of the games are seen in
-        self.protocol = Protocol(config.game, config.evaluation_games, sticky=config.sticky, keras_rl_view=view)
+        self.protocol = Protocol(
+            config.game,
+            config.evaluation_games,
+            sticky=config.sticky,
+            max_idle_steps=MAX_IDLE_STEPS,
+            keras_rl_view=view,
+        )
         self.games: list[dict[str, Any]] = []  # of the last evaluation
         self._is_suspicious = False
         self.aside: Path | None = None  # where the policy of another run is that was in the way
@@ -127,12 +135,19 @@ class Training:
         self.games.clear()
         protocol = dataclasses.replace(self.protocol, seed=number)
         scores = score_games(
-            TrainedPolicy(tuple(weights), {}), protocol, [BreakOff(self.dqn)], self.games, self.workers
+            TrainedPolicy(tuple(weights), {}),
+            protocol,
+            [BreakOff(self.dqn), GamesSoFar(protocol.episodes, partial(self._say_meanwhile, number))],
+            self.games,
+            self.workers,
         )
         if self.dqn.stop_training:
             self._print("The evaluation is broken off; it is played again when the training goes on.")
             return None
         return scores
+
+    def _say_meanwhile(self, number: int, games: str) -> None:
+        self.display.say_meanwhile(f"Evaluation {number} of {self._num_evaluations}: {games}")
 
     def _on_evaluation(self, evaluation: Evaluation) -> None:
         is_best, highest = evaluation is self.evaluator.best, self.evaluator.highest
@@ -179,8 +194,7 @@ class Training:
             "sticky": config.sticky,
             "run": self.run.folder.name,
             "finished": finished,
-            "training_score": self.monitor.mean_score,
-            "training_score_protocol": f"mean raw score of the last {len(self.monitor.scores)} training games",
+            **self._training_score(),
             "config": dataclasses.asdict(config),
             **({"changes": self.run.changes} if self.run.changes else {}),
             "versions": console.versions("keras", "ale-py"),
@@ -191,6 +205,15 @@ class Training:
         if aside:
             self.aside = path.with_name(aside.name)
             self._print(f"The policy that was in {path} is of another run; it is kept as {self.aside}.")
+
+    def _training_score(self) -> dict[str, Any]:
+        """What the training games say of the policy; nothing before the first has ended."""
+        number = console.counted(len(self.monitor.scores), "training game")
+        facts = {
+            "training_score": self.monitor.mean_score,
+            "training_score_protocol": f"mean raw score of the last {number}",
+        }
+        return facts if self.monitor.scores else {}
 
     def _draw(self) -> None:
         game, folder = self.run.config.game, self.run.folder
@@ -336,6 +359,25 @@ class BreakOff(rl.callbacks.Callback):
 
     def on_step_end(self, step: int, logs=None) -> None:
         self.model.stop_training = self.training_agent.stop_training
+
+
+class GamesSoFar(rl.callbacks.Callback):
+    """Says how far the games of an evaluation are, five times a second."""
+
+    def __init__(self, num_games: int, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self.num_games, self.say = num_games, say
+        self.num_over = self.num_steps = 0
+        self._told = time.monotonic()
+
+    def on_step_end(self, step: int, logs=None) -> None:
+        self.num_steps += 1
+        if time.monotonic() - self._told > 0.2:
+            self._told = time.monotonic()
+            self.say(f"{self.num_over} of {console.counted(self.num_games, 'game')} over, {self.num_steps:,} steps")
+
+    def on_episode_end(self, episode: int, logs=None) -> None:
+        self.num_over += 1
 
 
 @contextlib.contextmanager
