@@ -140,9 +140,9 @@ def screen() -> Console:
 
 
 def start_keras() -> None:
-    """Imports Keras, and keeps what TensorFlow's C++ side has to say about GPUs and CPUs off the screen.
+    """Imports Keras, without a word about GPUs and CPUs unless that fails.
 
-    It is shown if that fails, or if TF_CPP_MIN_LOG_LEVEL is set, which asks for it. On PCs TensorFlow computes with
+    On PCs TensorFlow computes with
     oneDNN, unless TF_ENABLE_ONEDNN_OPTS says otherwise. By itself it does so only on newer CPUs; on one with AVX2 alone
     an update takes 0.63 of the time with it (docs/backends.md).
 
@@ -151,7 +151,7 @@ def start_keras() -> None:
     """
     if platform.machine() in ("x86_64", "AMD64"):
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    with contextlib.nullcontext() if "TF_CPP_MIN_LOG_LEVEL" in os.environ else _quiet_standard_error():
+    with quiet_tensorflow():
         try:
             import keras
         except (
@@ -167,6 +167,33 @@ def start_keras() -> None:
     backend = keras.backend.backend()
     if backend not in ("tensorflow", "jax", "torch"):
         raise UsageError(f'KERAS_BACKEND is "{backend}", expected tensorflow, jax or torch.')
+
+
+@contextlib.contextmanager
+def quiet_tensorflow() -> Iterator[None]:
+    """Keeps what TensorFlow's C++ side has to say off standard error.
+
+    It is shown after an exception, and at once if TF_CPP_MIN_LOG_LEVEL is set, which asks for it.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        yield
+        return
+    sys.stderr.flush()
+    with _temporary_file() as kept:
+        screen = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except UsageError:
+            raise
+        except BaseException:
+            kept.seek(0)
+            with contextlib.suppress(OSError):
+                os.write(screen, kept.read())
+            raise
+        finally:
+            os.dup2(screen, 2)
+            os.close(screen)
 
 
 def versions(*names: str) -> dict[str, str]:
@@ -236,23 +263,3 @@ def _temporary_file() -> IO[bytes]:
         return tempfile.TemporaryFile()
     except OSError:  # a full disk
         return open(os.devnull, "r+b")
-
-
-@contextlib.contextmanager
-def _quiet_standard_error() -> Iterator[None]:
-    sys.stderr.flush()
-    with _temporary_file() as kept:
-        screen = os.dup(2)
-        os.dup2(kept.fileno(), 2)
-        try:
-            yield
-        except UsageError:
-            raise
-        except BaseException:
-            kept.seek(0)
-            with contextlib.suppress(OSError):
-                os.write(screen, kept.read())
-            raise
-        finally:
-            os.dup2(screen, 2)
-            os.close(screen)

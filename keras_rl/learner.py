@@ -177,8 +177,10 @@ class Learner:
 
 def of_action(values, action):
     """Of (batch, num_actions, ...) values those of one action each: (batch, ...)."""
-    indices = ops.reshape(action, (-1,) + (1,) * (len(values.shape) - 1))  # (batch, 1, ...)
-    return ops.squeeze(ops.take_along_axis(values, indices, axis=1), axis=1)
+    # Not take_along_axis: it transposes 64-bit indices, of which oneDNN complains on standard error.
+    taken = action[:, None] == ops.arange(values.shape[1], dtype=action.dtype)  # (batch, num_actions)
+    taken = ops.reshape(taken, taken.shape + (1,) * (len(values.shape) - 2))  # (batch, num_actions, 1, ...)
+    return ops.sum(ops.where(taken, values, 0.0), axis=1)
 
 
 def huber(error, delta_clip: float):

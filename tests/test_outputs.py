@@ -252,3 +252,14 @@ def test_a_terminal_that_closes_stops_a_training_as_sigterm_does(tmp_path):
     assert process.returncode == console.STOPPED
     steps = load_policy(tmp_path / "a.h5").facts["steps_of_training"]
     assert (tmp_path / f"runs/long/checkpoint/checkpoint-{steps}.json").exists()
+
+
+def test_what_tensorflow_remarks_is_shown_only_after_an_exception(capfd, monkeypatch):
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    with console.quiet_tensorflow():
+        os.write(2, b"E0000 a remark\n")
+    with pytest.raises(ZeroDivisionError), console.quiet_tensorflow():
+        os.write(2, b"E0000 a reason\n")
+        _ = 1 // 0
+    os.write(2, b"the end\n")
+    assert capfd.readouterr().err == "E0000 a reason\nthe end\n"

@@ -101,7 +101,8 @@ def settle_by_measurement(
     environments = build_environments(trial)
     precisions = ("float32", "bfloat16") if config.precision == "auto" else (config.precision,)
     agents = {name: build_agent(dataclasses.replace(trial, precision=name), environments) for name in precisions}
-    update_seconds = seconds_per_update(agents, config.batch_size)
+    with console.quiet_tensorflow():  # it remarks on bfloat16 where the CPU has no instructions for it
+        update_seconds = seconds_per_update(agents, config.batch_size)
     precision = min(update_seconds, key=update_seconds.__getitem__)
     first_step = trial.first_update_step + 10 * trial.train_interval
     speed = SPEED_THAT_LASTS * steps_per_second(agents[precision], environments, first_step)
