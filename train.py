@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 import console
-from config import Config, add_options
+from config import MOST, Config, add_options
 from environments.atari import AtariEnvironment, UnknownGameError
 from environments.workers import HERE, WorkerError, Workers, default_workers
 from evaluation.games import list_of_games
@@ -29,7 +29,7 @@ from keras_h5.files import FileError
 from models.policy_file import WINDOW_LENGTH
 from processors.frames import small_grey
 from training.background import background
-from training.run import NEWEST, Run, new_run, opening_words, resumed_run, sole_owner
+from training.run import NEWEST, Run, await_lock, is_done, new_run, opening_words, resumed_run, sole_owner
 
 
 def build_environments(config: Config, workers: Workers = HERE) -> list[AtariEnvironment]:
@@ -107,7 +107,12 @@ def build_agent(config: Config, environments: list[AtariEnvironment]):
 def main() -> int:
     """Checks everything that can be checked before an hour has passed, then trains."""
     arguments = _parse_arguments()
+    await_lock(arguments)
     run = resumed_run(arguments) if arguments.resume else new_run(arguments)
+    if arguments.resume and is_done(run):
+        words = f"{run.folder} has done its {run.steps:,} steps, and {run.out} is its policy; for more, raise --steps."
+        console.say(console.screen(), words)
+        return console.DONE
     try:
         with Workers(_num_workers(arguments.workers, run.config)) as workers:
             return _train(run, arguments, workers)
@@ -128,7 +133,7 @@ def _train(run: Run, arguments: argparse.Namespace, workers: Workers) -> int:
     agent = build_agent(run.config, environments)
     with sole_owner(run, arguments) as run:
         console.say(screen, opening_words(run, arguments, bytes_needed))
-        return Training(run, agent, environments, screen, workers).fit()
+        return Training(run, agent, environments, screen, workers, arguments.checkpoint_steps).fit()
 
 
 def _num_workers(given: int | None, config: Config) -> int:
@@ -145,7 +150,16 @@ def _num_workers(given: int | None, config: Config) -> int:
 def _parse_arguments() -> argparse.Namespace:
     parser = console.ArgumentParser(__doc__)
     parser.add_argument("--out", type=Path, metavar="FILE", help="(default: policy.h5; smoke.h5 with --preset smoke)")
-    parser.add_argument("--run", metavar="NAME", help="name of this run's folder in runs/ (default: game and time)")
+    parser.add_argument(
+        "--run", metavar="NAME", help="name of this run's folder in --runs-dir (default: game and time)"
+    )
+    parser.add_argument(
+        "--runs-dir",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="where runs have their folders (default: runs)",
+    )
     parser.add_argument(
         "--resume",
         nargs="?",
@@ -167,6 +181,21 @@ def _parse_arguments() -> argparse.Namespace:
         "are the same for any number",
     )
     parser.add_argument("--list-games", action=_ListGames, nargs=0, help="show every game with its scores, and exit")
+    parser.add_argument(
+        "--checkpoint-steps",
+        type=console.number(int, 1, MOST),
+        default=25_000,
+        metavar="N",
+        help="agent steps from one checkpoint, and policy saved, to the next (default: 25,000). The results are the "
+        "same for any number",
+    )
+    parser.add_argument(
+        "--wait-for-lock",
+        type=console.number(float, 0, 10**6),
+        default=0.0,
+        metavar="SECONDS",
+        help="how long to wait for another process that trains in the same folder to end (default: 0)",
+    )
     add_options(parser)
     arguments = parser.parse_args()
     if arguments.minutes is not None and arguments.steps is not None:

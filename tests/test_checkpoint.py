@@ -477,8 +477,9 @@ def train(folder, *words, **settings):
 def train_patched(folder, patch, *words):
     """train.py with a checkpoint every 300 steps, and changed by `patch`."""
     script = (
-        "import os, signal, sys, train\nfrom training import session\nfrom training.evaluator import Evaluator\n"
-        f"session.SAVE_INTERVAL_STEPS = 300\n{patch}\nsys.argv = {['train.py', *words]!r}\nsys.exit(train.main())\n"
+        "import os, signal, sys, console, train\nconsole.start_keras()\n"  # with the settings that train.py gives it
+        "from training import session\nfrom training.evaluator import Evaluator\n"
+        f"{patch}\nsys.argv = {['train.py', *words, '--checkpoint-steps', '300']!r}\nsys.exit(train.main())\n"
     )
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     return subprocess.run([sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True)
@@ -523,7 +524,7 @@ class TestResumingTrainPy:
         assert timeless[0] == timeless[1]
 
         done = train(killed, "--resume")
-        assert done.returncode == 2 and "has done its 1,400 steps" in done.stderr
+        assert done.returncode == 0 and "runs/a has done its 1,400 steps, and policy.h5 is its policy" in done.stdout
         changed = ["--keras-rl-views", "0.5", "--learning-rate", "1e-5"]
         longer = train(killed, "--resume", "runs/a", "--steps", "1600", *changed)
         assert longer.returncode == 0 and "Done: 1,600 agent steps, 200 of them" in longer.stdout
@@ -570,13 +571,13 @@ class TestResumingTrainPy:
         assert train_patched(tmp_path, patch, *words).returncode == -9
         resumed = train(tmp_path, "--resume")
         if "which_policy" in die:  # all was done
-            assert resumed.returncode == 2 and "has done its 600 steps" in resumed.stderr
+            assert resumed.returncode == 0 and "has done its 600 steps" in resumed.stdout
         else:
             assert resumed.returncode == 0, resumed.stderr
         for name in ("policy.h5", "runs/a/best.h5"):
             assert (tmp_path / name).read_bytes() == (undisturbed_600 / name).read_bytes(), name
         done = train(tmp_path, "--resume")
-        assert done.returncode == 2 and "has done its 600 steps" in done.stderr
+        assert done.returncode == 0 and "has done its 600 steps" in done.stdout
 
     def test_a_training_that_is_extended_knows_its_last_evaluation(self, tmp_path):
         words = ["--preset", "smoke", "--steps", "601", "--num-environments", "2", "--batch-size", "8", "--run", "a"]
@@ -663,9 +664,29 @@ class TestResumingTrainPy:
             while not (tmp_path / "runs/a/config.json").exists():
                 time.sleep(0.1)
             second = train(tmp_path, "--resume", "runs/a")
-            first.kill()
+            impatient = train(tmp_path, "--resume", "runs/a", "--wait-for-lock", "0.5")
+            waits = [
+                sys.executable,
+                "-u",
+                *command[1:2],
+                "--resume",
+                "runs/a",
+                "--wait-for-lock",
+                "60",
+                "--batch-size",
+                "5",
+            ]
+            with subprocess.Popen(
+                waits, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            ) as third:
+                assert third.stdout and "waiting up to 1 min" in third.stdout.readline()
+                first.kill()
+                said = third.communicate(timeout=60)[1]
         assert second.returncode == 2
         assert "Another process is training in runs/a" in second.stderr
+        assert "Another process is training in runs/a; waiting up to" in impatient.stdout
+        assert impatient.returncode == 2 and "still training in runs/a" in impatient.stderr
+        assert third.returncode == 2 and "--batch-size was 32" in said, "the lock became free, and it read the run"
         with filelock.FileLock(tmp_path / "runs/a/.lock").acquire(timeout=0):
             pass  # a killed process leaves no lock behind
 
@@ -759,5 +780,5 @@ def test_two_runs_that_nobody_named_get_two_folders_and_one_that_never_began_non
 
 
 def test_without_any_run_resume_says_so(tmp_path):
-    assert "There is no run in runs/" in train(tmp_path, "--resume").stderr
+    assert "There is no run in runs to resume" in train(tmp_path, "--resume").stderr
     shutil.rmtree(tmp_path)

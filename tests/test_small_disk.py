@@ -27,7 +27,7 @@ import console, train
 from keras_h5.files import FileError
 from training import session
 
-session.SAVE_INTERVAL_STEPS, session.REPORT_INTERVAL_STEPS = 100, 50
+session.REPORT_INTERVAL_STEPS = 50
 
 fills = [0]
 
@@ -95,7 +95,8 @@ def small_disk(tmp_path):
 
 
 def train(folder, patch, *words):
-    script = f"{SCRIPT}\n{patch}\nsys.argv = {['train.py', *words]!r}\nconsole.run(train.main, FileError)\n"
+    words = ("train.py", *words, "--checkpoint-steps", "100")
+    script = f"{SCRIPT}\n{patch}\nsys.argv = {[*words]!r}\nconsole.run(train.main, FileError)\n"
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TMPDIR": str(folder), "MPLCONFIGDIR": str(folder)}
     command = [sys.executable, "-c", script]
     with open(folder / "log", "a") as log:  # on the same disk

@@ -59,9 +59,14 @@ class TestATraining:
 
     def test_a_smoke_test_leaves_the_policy_that_is_there_alone(self, tmp_path):
         (tmp_path / "policy.h5").write_bytes(b"precious")
-        process = run(tmp_path, *SHORT)
+        process = run(tmp_path, *SHORT, "--runs-dir", "kept/runs")
         assert process.returncode == 0, process.stderr
         assert (tmp_path / "policy.h5").read_bytes() == b"precious"
+        (folder,) = (tmp_path / "kept/runs").iterdir()
+        assert f"everything else in kept/runs/{folder.name}." in process.stdout and (folder / "metrics.csv").exists()
+        again = run(tmp_path, "--resume", "--runs-dir", "kept/runs")
+        assert (again.returncode, again.stderr) == (0, "")
+        assert again.stdout.startswith(f"kept/runs/{folder.name} has done its 1,200 steps, and smoke.h5 is its policy;")
         assert re.search(r"^Watch it play: +python play.py --policy smoke.h5$", process.stdout, re.MULTILINE)
         assert load_policy(tmp_path / "smoke.h5").facts["steps_of_training"] == 1200
 

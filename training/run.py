@@ -67,9 +67,9 @@ def new_run(arguments: argparse.Namespace) -> Run:
     if name is None:
         name = f"{config.game}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     if Path(name).name != name or name in ("", "..") or "\0" in name:
-        raise console.UsageError(f"--run is {name!r}; give a plain name, it becomes a folder in runs/.")
+        raise console.UsageError(f"--run is {name!r}; give a plain name, it becomes a folder in {arguments.runs_dir}.")
     out = arguments.out or Path("smoke.h5" if arguments.preset == "smoke" else "policy.h5")
-    run = Run(Path("runs", name), config, out, config.steps)
+    run = Run(arguments.runs_dir / name, config, out, config.steps)
     if arguments.run:
         _refuse_a_taken_name(run.folder)
     files.require_writable(run.out, SUFFIXES)
@@ -85,7 +85,7 @@ def resumed_run(arguments: argparse.Namespace) -> Run:
         UsageError: there is no such run, or an option cannot change.
         FileError: the policy cannot be written.
     """
-    run = _read(_newest_run() if arguments.resume == NEWEST else Path(arguments.resume))
+    run = read_run(_resumed_folder(arguments))
     folder, config, steps = run.folder, run.config, run.steps
     for name in ("run", "minutes", *(["preset"] if arguments.preset != "default" else [])):
         if getattr(arguments, name) is not None:
@@ -111,15 +111,66 @@ def resumed_run(arguments: argparse.Namespace) -> Run:
     return run
 
 
-def _newest_run() -> Path:
-    runs = sorted(Path("runs").glob("*/config.json"), key=lambda path: path.stat().st_mtime)
+def is_done(run: Run) -> bool:
+    """Whether the policy is there that the training ends with, which is written after all else."""
+    try:
+        facts = load_policy(run.out).facts
+    except files.FileError:
+        return False
+    steps = facts.get("steps_of_training")
+    return (
+        {"run": run.folder.name, "finished": True}.items() <= facts.items()
+        and type(steps) is int
+        and (steps >= run.steps)
+    )
+
+
+def await_lock(arguments: argparse.Namespace) -> None:
+    """Waits, as long as --wait-for-lock says, for another process that trains in the folder of a run.
+
+    That is before anything of the run is read, which the other may still change.
+
+    Raises:
+        UsageError: the other has not ended in time.
+    """
+    seconds = arguments.wait_for_lock
+    if not seconds or not (arguments.resume or arguments.run):
+        return
+    folder = _resumed_folder(arguments) if arguments.resume else arguments.runs_dir / arguments.run
+    if not (folder / ".lock").exists():
+        return
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            words = f"Another process is training in {folder}; waiting up to {console.duration(seconds)} for it to end."
+            console.say(console.screen(), words)
+            lock.acquire(timeout=seconds)
+        lock.release()
+    except filelock.Timeout:
+        raise console.UsageError(
+            f"Another process is still training in {folder}; stop it, or wait longer with --wait-for-lock."
+        ) from None
+    except OSError as error:
+        raise console.UsageError(f"{lock.lock_file} cannot be locked ({error.strerror}); give permission.") from None
+
+
+def _resumed_folder(arguments: argparse.Namespace) -> Path:
+    if arguments.resume != NEWEST:
+        return Path(arguments.resume)
+    runs = sorted(arguments.runs_dir.glob("*/config.json"), key=lambda path: path.stat().st_mtime)
     if not runs:
-        raise console.UsageError("There is no run in runs/ to resume; start one with python train.py.")
+        raise console.UsageError(f"There is no run in {arguments.runs_dir} to resume; start one with python train.py.")
     return runs[-1].parent
 
 
-def _read(folder: Path) -> Run:
-    """The run that the config.json in a folder tells of."""
+def read_run(folder: Path) -> Run:
+    """The run that the config.json in a folder tells of.
+
+    Raises:
+        UsageError: there is none, or train.py did not write it.
+    """
     try:
         facts = json.loads(files.read(folder / "config.json", MAX_CONFIG_BYTES))
         out, steps = Path(facts.pop("out")), facts.pop("train_until_step")
@@ -131,8 +182,7 @@ def _read(folder: Path) -> Run:
         return Run(folder, config, out, steps, changes)
     except OSError as error:
         raise console.UsageError(
-            f"--resume is {folder}, and {folder / 'config.json'} cannot be read ({error.strerror}); "
-            "give the folder of a run, such as runs/NAME."
+            f"{folder / 'config.json'} cannot be read ({error.strerror}); give the folder of a run, such as runs/NAME."
         ) from error
     except (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         reason = textwrap.shorten(str(error), 200, placeholder=" ...")

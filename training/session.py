@@ -34,7 +34,6 @@ from training.progress import ProgressDisplay
 from training.run import Run
 from training.tensorboard import TensorBoardFile
 
-SAVE_INTERVAL_STEPS = 25_000  # of the policy and of the checkpoint
 REPORT_INTERVAL_STEPS = 500
 SUSPICIOUS_LOSS = 1e9  # no sum of rewards squared comes near it
 MAX_FILM_SECONDS = 60  # of an evaluation game, for TensorBoard
@@ -45,7 +44,13 @@ class Training:
     """A run's agent with what accompanies it: it is shown, evaluated and saved, and goes on where it was stopped."""
 
     def __init__(
-        self, run: Run, dqn: DQNAgent, environments: list[AtariEnvironment], screen: Console, workers: Workers
+        self,
+        run: Run,
+        dqn: DQNAgent,
+        environments: list[AtariEnvironment],
+        screen: Console,
+        workers: Workers,
+        checkpoint_steps: int,
     ) -> None:
         self.workers = workers  # the environments' own, and those of the evaluations
         self.run, self.dqn, self.environments, self.screen, config = run, dqn, environments, screen, run.config
@@ -70,7 +75,7 @@ class Training:
         )
         extras = {"monitor": self.monitor, "average": self.average, "evaluator": self.evaluator}
         self.checkpointer = Checkpointer(
-            run.folder / "checkpoint", SAVE_INTERVAL_STEPS, extras, self._warn, then=self._save_newest
+            run.folder / "checkpoint", checkpoint_steps, extras, self._warn, then=self._save_newest
         )
         with files.in_words(run.folder):
             run.keep_start()
@@ -121,8 +126,6 @@ class Training:
             start = self.checkpointer.restore(self.dqn, self.environments) or 0
         except CheckpointError as error:
             raise console.UsageError(f"{run.folder} cannot be resumed: {error}.") from error
-        if start >= run.steps and self._is_saved(start):
-            raise console.UsageError(f"{run.folder} has done its {start:,} steps; give a larger number with --steps.")
         files.remove_leftovers(run.out, older_than=600)  # another run may be writing there
         for name in ("best.h5", "config.json", "learning_curve.png", "metrics.csv", "policy.h5", "start.h5"):
             files.remove_leftovers(run.folder / name)
@@ -313,15 +316,6 @@ class Training:
     def _num_evaluations(self) -> int:
         """Evaluations up to the end of the training."""
         return math.ceil(self.run.steps / self.run.config.evaluation_steps)
-
-    def _is_saved(self, step: int) -> bool:
-        """Whether the policy is there that the training ends with, which is written after all else."""
-        try:
-            facts = load_policy(self.run.out).facts
-        except files.FileError:
-            return False
-        expected = {"run": self.run.folder.name, "steps_of_training": step, "finished": True}
-        return expected.items() <= facts.items()
 
     def _warn(self, error: Exception) -> None:
         if isinstance(error, CheckpointError):
