@@ -61,7 +61,8 @@ class TensorFlow(Backend):
         tf.config.experimental.set_synchronous_execution(False)
 
     def compile(self, function, reads, writes=(), any_batch_size=False):
-        return tf.function(function, reduce_retracing=any_batch_size)
+        # AutoGraph would take seconds to rewrite Python that has no branches on tensors, and Keras does without, too.
+        return tf.function(function, autograph=False, reduce_retracing=any_batch_size)
 
     def value_and_gradients(self, function, model):
         with tf.GradientTape() as tape:

@@ -131,7 +131,7 @@ class Learner:
         if self.soft_update:
             for target, source in zip(self.target_model.weights, self.model.weights, strict=True):
                 target.assign(self.soft_update * source + (1.0 - self.soft_update) * target)
-        y_mean = ops.mean(ops.reshape(y, (len(action), -1)), axis=1)  # (batch,)
+        y_mean = ops.mean(ops.reshape(y, (action.shape[0], -1)), axis=1)  # (batch,)
         y_matrix = y_mean[:, None] * ops.one_hot(action, q.shape[-1])  # (batch, num_actions)
         for metric in self.metrics:
             if isinstance(metric, keras.metrics.Metric):  # as Keras makes of a name; it would report a running mean
