@@ -22,6 +22,8 @@ REPOSITORY = Path(__file__).resolve().parent
 OLDEST_PYTHON = "3.10"
 CHECKS = [["ruff", "format", "--check", "."], ["ruff", "check", "."], ["mypy", "."]]
 BACKENDS = {"jax": "jax>=0.4.30,<1", "torch": "torch>=2.5,<3"}
+# What JAX has compiled once, however small, it reads again in other tests and processes.
+JAX_CACHE = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
 BACKEND_TESTS = [
     "tests/test_backends.py",
     "tests/test_background.py",
@@ -53,7 +55,8 @@ VERSION_TESTS = [
     )
 ]
 PYTEST = ["pytest", "-n", "auto", "--maxprocesses", "8", "--dist", "worksteal"]
-INSTALL = ["pip", "install", "--quiet", "--disable-pip-version-check"]
+# --no-compile: half a minute of one core for modules of which most are never imported; Python compiles the others then.
+INSTALL = ["pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
 
 
 def main() -> int:
@@ -68,6 +71,8 @@ def main() -> int:
     if not python.exists():
         make_environment(folder, leg == "oldest")
     settings = {"KERAS_BACKEND": leg, "JAX_PLATFORMS": "cpu"} if leg in BACKENDS else {}
+    if leg == "jax":
+        settings |= JAX_CACHE | {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
     for command in commands(leg, folder, words):
         print("$ python -m", *command, flush=True)
         status = subprocess.run([python, "-m", *command], cwd=REPOSITORY, env=os.environ | settings).returncode

@@ -1,5 +1,6 @@
 """Checkpoints: a training that is stopped or killed and goes on ends like one that never was, bit for bit."""
 
+import dataclasses
 import functools
 import hashlib
 import itertools
@@ -7,13 +8,11 @@ import json
 import os
 import random
 import re
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import astuple, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +20,7 @@ import filelock
 import keras
 import numpy as np
 import pytest
+from commands import REPOSITORY, Command, mistake, run
 
 from console import UsageError
 from environments.atari import AtariEnvironment
@@ -38,7 +38,6 @@ from training.evaluator import Evaluator
 from training.monitor import TrainingMonitor
 
 NUM_STEPS, INTERVAL, NUM_GAMES = 420, 60, 3
-REPOSITORY = Path(__file__).parents[1]
 
 
 class Killed(BaseException):
@@ -94,9 +93,14 @@ class Training:
             terminal_on_life_loss=True,
         )
         self.agent.compile(keras.optimizers.Adam(1e-2))
-        self.reports: list[tuple] = []  # times aside
+        self.reports: list[tuple] = []
         self.monitor = TrainingMonitor(
-            25, [lambda s: self.reports.append(astuple(replace(s, seconds=0.0, steps_per_second=0.0)))]
+            25,
+            [
+                lambda s: self.reports.append(
+                    dataclasses.astuple(dataclasses.replace(s, seconds=0.0, steps_per_second=0.0))
+                )
+            ],
         )
         self.average = PolicyAverage(15, 4)
         # A score that depends on nothing but the weights and the number of the evaluation.
@@ -159,7 +163,7 @@ def undisturbed(tmp_path_factory):
 
 
 def test_a_training_can_be_stopped_at_any_step_any_number_of_times(undisturbed, tmp_path):
-    steps = sorted(random.Random(2).sample(range(1, NUM_STEPS), 9))
+    steps = sorted(random.Random(2).sample(range(1, NUM_STEPS), 5))
     stopped_at = None
     for step in steps:
         training = Training(tmp_path)
@@ -195,7 +199,7 @@ def test_a_training_stopped_in_an_evaluation_plays_it_again_when_it_goes_on(undi
 
 
 def test_a_training_can_be_killed_at_any_step_any_number_of_times(undisturbed, tmp_path):
-    for step in sorted(random.Random(3).sample(range(NUM_STEPS), 9)):
+    for step in sorted(random.Random(3).sample(range(NUM_STEPS), 5)):
         with pytest.raises(Killed):
             Training(tmp_path).run(Killer(step))
     training = Training(tmp_path)
@@ -254,31 +258,57 @@ def test_a_checkpoint_that_is_due_in_the_middle_of_a_tick_is_written_at_its_end(
     assert_same_end(training, undisturbed)
 
 
-@pytest.mark.parametrize("moment", ["before the file", "half a file", "file, not in place", "in place"])
-@pytest.mark.parametrize("file", [0, 1, 2], ids=["replay", "state", "manifest"])
-def test_a_kill_in_a_checkpoint_leaves_the_one_before(undisturbed, tmp_path, monkeypatch, moment, file):
-    real, count, checkpoint = files.write, itertools.count(), 4
+def killed_training(folder, step):
+    with pytest.raises(Killed):
+        Training(folder).run(Killer(step))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def killed_before_the_fourth(tmp_path_factory):
+    return killed_training(tmp_path_factory.mktemp("three"), 4 * INTERVAL - 5)
+
+
+@pytest.fixture(scope="module")
+def killed_after_the_fourth(tmp_path_factory):
+    return killed_training(tmp_path_factory.mktemp("four"), 4 * INTERVAL + 5)
+
+
+@pytest.mark.parametrize(
+    ("file", "moment"),  # once a file is in place, and before the next, is the same
+    [
+        ("replay", "before it"),
+        ("replay", "half of it"),
+        ("replay", "in place"),
+        ("state", "half of it"),
+        ("state", "in place"),
+        ("manifest", "whole, not in place"),
+        ("manifest", "in place"),
+    ],
+)
+def test_a_kill_in_a_checkpoint_leaves_the_one_before(
+    undisturbed, killed_before_the_fourth, tmp_path, monkeypatch, file, moment
+):
+    folder = shutil.copytree(killed_before_the_fourth, tmp_path / "checkpoint")
+    real, files_before = files.write, itertools.count()
 
     def write(path, data):
-        if next(count) != 3 * (checkpoint - 1) + file:
+        if next(files_before) != ["replay", "state", "manifest"].index(file):
             return real(path, data)
-        if moment == "half a file":
-            path.with_name(f".{path.name}.0.tmp").write_bytes(data[: len(data) // 2])
-        elif moment == "file, not in place":
-            path.with_name(f".{path.name}.0.tmp").write_bytes(data)
+        if moment in ("half of it", "whole, not in place"):
+            path.with_name(f".{path.name}.0.tmp").write_bytes(data[: len(data) // (1 + (moment == "half of it"))])
         elif moment == "in place":
             real(path, data)
         raise Killed
 
     monkeypatch.setattr(files, "write", write)
     with pytest.raises(Killed):
-        Training(tmp_path).run()
+        Training(folder).run()
     monkeypatch.undo()
-    training = Training(tmp_path)
-    done = checkpoint if (moment, file) == ("in place", 2) else checkpoint - 1
-    assert training.run() == INTERVAL * done
+    training = Training(folder)
+    assert training.run() == INTERVAL * (4 if (file, moment) == ("manifest", "in place") else 3)
     assert_same_end(training, undisturbed)
-    assert not [path for path in tmp_path.iterdir() if path.suffix == ".tmp"]
+    assert not [path for path in folder.iterdir() if path.suffix == ".tmp"]
 
 
 def damage(path, how):
@@ -290,17 +320,25 @@ def damage(path, how):
 
 @pytest.mark.parametrize("how", ["changed", "cut", "gone"])
 @pytest.mark.parametrize("kind", ["checkpoint", "state", "replay"])
-def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_used(undisturbed, tmp_path, kind, how):
-    with pytest.raises(Killed):
-        Training(tmp_path).run(Killer(4 * INTERVAL + 5))
-    (newest,) = tmp_path.glob(f"{kind}-{4 * INTERVAL}.*")
+def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_used(
+    undisturbed, killed_after_the_fourth, tmp_path, kind, how
+):
+    folder = shutil.copytree(killed_after_the_fourth, tmp_path / "checkpoint")
+    (newest,) = folder.glob(f"{kind}-{4 * INTERVAL}.*")
     damage(newest, how)
     warnings: list[Exception] = []
-    training = Training(tmp_path, warn=warnings.append)
-    assert training.run() == 3 * INTERVAL
+    training = Training(folder, warn=warnings.append)
+    if how == "gone":  # the others take the same way, and their restored state tells
+        assert training.run() == 3 * INTERVAL
+        assert_same_end(training, undisturbed)
+    else:
+        assert training.checkpointer.restore(training.agent, training.environments) == 3 * INTERVAL
+        whole = Training(shutil.copytree(killed_after_the_fourth, tmp_path / "whole"))
+        (tmp_path / f"whole/checkpoint-{4 * INTERVAL}.json").unlink()
+        whole.checkpointer.restore(whole.agent, whole.environments)
+        assert_same_end(training, whole)
     assert len(warnings) == int((kind, how) != ("checkpoint", "gone"))
     assert all(isinstance(w, CheckpointError) and f"checkpoint-{4 * INTERVAL}.json" in str(w) for w in warnings)
-    assert_same_end(training, undisturbed)
 
 
 def test_checkpoints_that_are_all_damaged_are_refused_with_the_reasons(tmp_path):
@@ -375,6 +413,7 @@ def test_keras_rls_loggers_work_in_a_resumed_training(tmp_path, capsys):
 
 def test_a_disk_that_is_full_does_not_end_a_training(undisturbed, tmp_path, monkeypatch):
     """Files over a limit fail for real, half written, as on a full disk."""
+    resource = pytest.importorskip("resource", reason="needs a POSIX limit on file sizes")
     warnings: list[Exception] = []
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
@@ -469,86 +508,95 @@ def test_a_manifest_from_elsewhere_is_refused(tmp_path):
         Training(tmp_path).run()
 
 
-def train(folder, *words, **settings):
-    command = [sys.executable, str(REPOSITORY / "train.py"), *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280, **settings)
+WORDS = ["--preset", "smoke", "--steps", "300", "--num-environments", "2", "--batch-size", "8", "--run", "a"]
+WORDS += ["--evaluation-games", "1", "--out", "policy.h5"]
 
 
-def train_patched(folder, patch, *words):
-    """train.py with a checkpoint every 300 steps, and changed by `patch`."""
-    script = (
-        "import os, signal, sys, console, train\nconsole.start_keras()\n"  # with the settings that train.py gives it
-        "from training import session\nfrom training.evaluator import Evaluator\n"
-        f"{patch}\nsys.argv = {['train.py', *words, '--checkpoint-steps', '300']!r}\nsys.exit(train.main())\n"
+def train(folder, *words, patch=""):
+    """train.py with a checkpoint every 100 steps, a report every 50, and changed by `patch`."""
+    imports = "import os, signal\nfrom training import session\nfrom training.evaluator import Evaluator\n"
+    patch = patch.replace("KILL", "os.kill(os.getpid(), signal.SIGKILL)")
+    return run(
+        folder,
+        "train",
+        *words,
+        *("--checkpoint-steps", "100"),
+        patch=f"{imports}session.REPORT_INTERVAL_STEPS = 50\n{patch}",
     )
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    return subprocess.run([sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
-def undisturbed_600(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed_600")
-    words = ["--preset", "smoke", "--steps", "600", "--num-environments", "2", "--batch-size", "8", "--run", "a"]
-    words += ["--out", "policy.h5"]
-    assert train_patched(folder, "", *words).returncode == 0
+def undisturbed_300(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed_300")
+    ended = train(folder, *WORDS)
+    assert ended.returncode == 0, ended.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def killed_at_250(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("killed_at_250")
+    patch = (
+        "evaluate = Evaluator.on_step_end\n"
+        "def on_step_end(self, step, logs=None):\n"
+        "    evaluate(self, step, logs)\n"
+        "    if self.model.step == 250: KILL\n"
+        "Evaluator.on_step_end = on_step_end\n"
+    )
+    ended = train(folder, *WORDS, patch=patch)
+    assert ended.returncode == -9, ended.stderr
     return folder
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # several processes each, which on JAX compile anew
 class TestResumingTrainPy:
-    def test_killed_and_resumed_it_writes_the_same_policy(self, tmp_path):
-        words = ["--preset", "smoke", "--steps", "1400", "--num-environments", "2", "--batch-size", "8", "--run", "a"]
-        words += ["--out", "policy.h5"]
-        whole, killed = tmp_path / "whole", tmp_path / "killed"
-        whole.mkdir(), killed.mkdir()
-        assert train(whole, *words).returncode == 0
-        at_step_1000 = (
-            "evaluate = Evaluator.on_step_end\n"
-            "def on_step_end(self, step, logs=None):\n"
-            "    evaluate(self, step, logs)\n"
-            "    if self.model.step == 1000: os.kill(os.getpid(), signal.SIGKILL)\n"
-            "Evaluator.on_step_end = on_step_end\n"
-        )
-        assert train_patched(killed, at_step_1000, *words).returncode == -9
-        kept = json.loads((killed / "runs/a/config.json").read_text())
+    def test_killed_and_resumed_it_writes_the_same_policy(self, tmp_path, undisturbed_300, killed_at_250):
+        folder = shutil.copytree(killed_at_250, tmp_path / "killed")
+        kept = json.loads((folder / "runs/a/config.json").read_text())
         assert kept.pop("keras_rl_views") == 0.25
-        (killed / "runs/a/config.json").write_text(json.dumps({**kept, "mixed_views": True}))  # as before the share
-        resumed = train(killed, "--resume")
+        (folder / "runs/a/config.json").write_text(json.dumps({**kept, "mixed_views": True}))  # as before the share
+        resumed = train(folder, "--resume")
         assert resumed.returncode == 0, resumed.stderr
-        assert "Done: 1,400 agent steps, 500 of them" in resumed.stdout
-        assert (whole / "policy.h5").read_bytes() == (killed / "policy.h5").read_bytes()
+        assert "Done: 300 agent steps, 100 of them" in resumed.stdout
+        assert (folder / "policy.h5").read_bytes() == (undisturbed_300 / "policy.h5").read_bytes()
         timeless = [
             [[*row.split(",")[:1], *row.split(",")[3:]] for row in (f / "runs/a/metrics.csv").read_text().splitlines()]
-            for f in (whole, killed)
+            for f in (undisturbed_300, folder)
         ]
-        assert timeless[0] == timeless[1]
+        assert timeless[0] == timeless[1] and len(timeless[0]) == 7
 
-        done = train(killed, "--resume")
-        assert done.returncode == 0 and "runs/a has done its 1,400 steps, and policy.h5 is its policy" in done.stdout
+        done = train(folder, "--resume")
+        assert done.returncode == 0 and "runs/a has done its 300 steps, and policy.h5 is its policy" in done.stdout
         changed = ["--keras-rl-views", "0.5", "--learning-rate", "1e-5"]
-        longer = train(killed, "--resume", "runs/a", "--steps", "1600", *changed)
-        assert longer.returncode == 0 and "Done: 1,600 agent steps, 200 of them" in longer.stdout
-        facts = load_policy(killed / "policy.h5").facts
+        longer = train(folder, "--resume", "runs/a", "--steps", "350", *changed)
+        assert longer.returncode == 0 and "Done: 350 agent steps, 50 of them" in longer.stdout
+        facts = load_policy(folder / "policy.h5").facts
         assert facts["config"]["learning_rate"] == 1e-5
-        assert facts["changes"] == [{"keras_rl_views": 0.5, "learning_rate": 1e-5, "step": 1400}]
-        longest = train(killed, "--resume", "runs/a", "--steps", "1800", "--learning-rate", "1e-4")
-        assert longest.returncode == 0, longest.stderr
-        changes = load_policy(killed / "policy.h5").facts["changes"]
-        assert changes == [*facts["changes"], {"learning_rate": 1e-4, "step": 1600}]
+        assert facts["changes"] == [{"keras_rl_views": 0.5, "learning_rate": 1e-5, "step": 300}]
 
     def test_killed_before_the_last_policy_is_written_it_writes_it_when_resumed(self, tmp_path):
-        words = ["--preset", "smoke", "--steps", "700", "--num-environments", "2", "--batch-size", "8", "--run", "a"]
-        words += ["--out", "policy.h5"]
-        die = "os.kill(os.getpid(), signal.SIGKILL)"
-        assert train_patched(tmp_path, f"train.build_environments = lambda *_, **__: {die}", *words).returncode == -9
+        words = [*WORDS, "--steps", "351", "--evaluations", "2"]
+        assert train(tmp_path, *words, patch="train.build_environments = lambda *_, **__: KILL").returncode == -9
         # Nothing was lost yet, so the same command begins again.
-        patch = f"session.Training._save_at_first = lambda *arguments: {die}"
-        assert train_patched(tmp_path, patch, *words).returncode == -9
+        patch = "session.Training._save_at_first = lambda *arguments: KILL"
+        assert train(tmp_path, *words, patch=patch).returncode == -9
+
+        class Recorder:
+            memory, counts = SimpleNamespace(counts=None), None
+
+            def set_state(self, state, *others):
+                self.state, self.step = state, 351
+
+        evaluator = Recorder()
+        Checkpointer(tmp_path / "runs/a/checkpoint", 1, {"evaluator": evaluator}).restore(Recorder(), None)
+        assert evaluator.state["last"]["step"] == 351, "a training that is extended knows its last evaluation"
+
         (tmp_path / ".policy.h5.0.tmp").write_bytes(b"left by a process that was killed")
         os.utime(tmp_path / ".policy.h5.0.tmp", (0, 0))
         resumed = train(tmp_path, "--resume")
-        assert resumed.returncode == 0 and "Done: 700 agent steps, 0 of them" in resumed.stdout, resumed.stderr
-        assert load_policy(tmp_path / "policy.h5").facts["steps"] == 700
+        assert resumed.returncode == 0 and "Done: 351 agent steps, 0 of them" in resumed.stdout, resumed.stderr
+        assert load_policy(tmp_path / "policy.h5").facts["steps"] == 351
         assert sorted(path.name for path in tmp_path.iterdir()) == ["policy.h5", "runs"]
 
     @pytest.mark.parametrize(
@@ -564,129 +612,101 @@ class TestResumingTrainPy:
         ],
         ids=["evaluation", "curve", "policy", "words"],
     )
-    def test_killed_at_an_end_that_is_also_a_save_it_ends_as_one_that_was_not(self, tmp_path, die, undisturbed_600):
-        words = ["--preset", "smoke", "--steps", "600", "--num-environments", "2", "--batch-size", "8", "--run", "a"]
-        words += ["--out", "policy.h5"]
-        patch = die.replace("KILL", "os.kill(os.getpid(), signal.SIGKILL)")
-        assert train_patched(tmp_path, patch, *words).returncode == -9
-        resumed = train(tmp_path, "--resume")
+    def test_killed_at_an_end_that_is_also_a_save_it_ends_as_one_that_was_not(
+        self, tmp_path, die, undisturbed_300, killed_at_250
+    ):
+        folder = shutil.copytree(killed_at_250, tmp_path / "killed")
+        assert train(folder, "--resume", patch=die).returncode == -9
+        resumed = train(folder, "--resume")
         if "which_policy" in die:  # all was done
-            assert resumed.returncode == 0 and "has done its 600 steps" in resumed.stdout
+            assert resumed.returncode == 0 and "has done its 300 steps" in resumed.stdout
         else:
             assert resumed.returncode == 0, resumed.stderr
         for name in ("policy.h5", "runs/a/best.h5"):
-            assert (tmp_path / name).read_bytes() == (undisturbed_600 / name).read_bytes(), name
-        done = train(tmp_path, "--resume")
-        assert done.returncode == 0 and "has done its 600 steps" in done.stdout
+            assert (folder / name).read_bytes() == (undisturbed_300 / name).read_bytes(), name
 
-    def test_a_training_that_is_extended_knows_its_last_evaluation(self, tmp_path):
-        words = ["--preset", "smoke", "--steps", "601", "--num-environments", "2", "--batch-size", "8", "--run", "a"]
-        assert train(tmp_path, *words, "--evaluations", "2", "--evaluation-games", "1").returncode == 0
-
-        class Recorder:
-            memory, counts = SimpleNamespace(counts=None), None
-
-            def set_state(self, state, *others):
-                self.state, self.step = state, 601
-
-        evaluator = Recorder()
-        Checkpointer(tmp_path / "runs/a/checkpoint", 1, {"evaluator": evaluator}).restore(Recorder(), None)
-        assert evaluator.state["last"]["step"] == 601
-
-    def test_it_starts_from_the_policy_that_was_there_and_not_from_its_own(self, tmp_path, undisturbed_600):
+    def test_it_starts_from_the_policy_that_was_there_and_not_from_its_own(self, tmp_path, undisturbed_300):
         """It writes policy.h5, from which it started, and no checkpoint: there was no room. Then it is killed."""
-        words = ["--preset", "smoke", "--steps", "900", "--num-environments", "2", "--batch-size", "8", "--run", "b"]
-        words += ["--start-from", "policy.h5", "--out", "policy.h5", "--evaluations", "0", "--learning-rate", "0.01"]
+        words = [*WORDS, "--run", "b", "--steps", "200", "--evaluations", "0", "--learning-rate", "0.01"]
+        words += ["--start-from", "policy.h5"]
         whole, killed = tmp_path / "whole", tmp_path / "killed"
         for folder in (whole, killed):
             folder.mkdir()
-            shutil.copy(undisturbed_600 / "policy.h5", folder)
-        assert train_patched(whole, "", *words).returncode == 0
+            shutil.copy(undisturbed_300 / "policy.h5", folder)
+        assert train(whole, *words).returncode == 0
         no_checkpoint = (
             "def save(self): raise OSError('No space left on device')\nsession.Checkpointer.save = save\n"
             "report = session.TrainingMonitor.on_step_end\n"
             "def on_step_end(self, step, logs):\n"
             "    report(self, step, logs)\n"
-            "    if self.model.step == 800: os.kill(os.getpid(), signal.SIGKILL)\n"
+            "    if self.model.step == 150: KILL\n"
             "session.TrainingMonitor.on_step_end = on_step_end\n"
         )
-        assert train_patched(killed, no_checkpoint, *words).returncode == -9
+        assert train(killed, *words, patch=no_checkpoint).returncode == -9
         assert load_policy(killed / "policy.h5").facts["run"] == "b"
         resumed = train(killed, "--resume")
         assert resumed.returncode == 0, resumed.stderr
         assert (whole / "policy.h5").read_bytes() == (killed / "policy.h5").read_bytes()
 
     def test_a_training_that_diverges_ends_with_status_3_and_keeps_what_was_sound(self, tmp_path):
-        words = ["--preset", "smoke", "--steps", "900", "--num-environments", "2", "--batch-size", "8", "--run", "a"]
-        words += ["--out", "policy.h5", "--evaluations", "0", "--train-interval", "4"]
+        words = [*WORDS, "--evaluations", "0", "--train-interval", "4"]
         breaks = (
             "report = session.TrainingMonitor.on_step_end\n"
             "def on_step_end(self, step, logs):\n"
             "    report(self, step, logs)\n"
-            "    if self.model.step == 400:\n"
+            "    if self.model.step == 140:\n"
             "        model = self.model.model\n"
             "        model.set_weights([weights * float('nan') for weights in model.get_weights()])\n"
             "session.TrainingMonitor.on_step_end = on_step_end\n"
         )
-        process = train_patched(tmp_path, breaks, *words)
-        assert process.returncode == 3, process.stderr
-        assert re.search(r"^The training has diverged after .*, and ends\. .* no finite numbers?", process.stdout, re.M)
-        assert "runs/a --learning-rate 0.00025" in process.stdout
-        assert "Not saved" not in process.stdout
-        assert load_policy(tmp_path / "policy.h5").facts["steps"] == 300
+        ended = train(tmp_path, *words, patch=breaks)
+        assert ended.returncode == 3, ended.stderr
+        assert re.search(r"^The training has diverged after .*, and ends\. .* no finite numbers?", ended.stdout, re.M)
+        assert "runs/a --learning-rate 0.00025" in ended.stdout
+        assert "Not saved" not in ended.stdout
+        assert load_policy(tmp_path / "policy.h5").facts["steps"] == 100
         resumed = train(tmp_path, "--resume", "runs/a", "--learning-rate", "0.00025")
-        assert resumed.returncode == 0 and "600 of them" in resumed.stdout, resumed.stderr
+        assert resumed.returncode == 0 and "200 of them" in resumed.stdout, resumed.stderr
 
     def test_whatever_goes_wrong_with_what_accompanies_it_the_policy_is_saved(self, tmp_path):
-        words = ["--preset", "smoke", "--steps", "600", "--num-environments", "2", "--batch-size", "8", "--run", "a"]
         breaks = (
             "def wrong(*arguments, **others): raise TypeError('of ours')\n"
             "session.draw_learning_curve = session.GameFilm = wrong\n"
             "session.TensorBoardFile.add_picture = wrong\n"
         )
-        process = train_patched(tmp_path, breaks, *words, "--out", "policy.h5")
-        assert process.returncode == 0, process.stderr
-        assert "of ours" in process.stdout and "Traceback" not in process.stderr
+        ended = train(tmp_path, *WORDS, "--steps", "100", "--evaluations", "1", patch=breaks)
+        assert ended.returncode == 0, ended.stderr
+        assert "of ours" in ended.stdout and "Traceback" not in ended.stderr
         assert load_policy(tmp_path / "policy.h5").facts["finished"] is True
 
     def test_killed_while_it_measures_the_machine_it_leaves_no_folder(self, tmp_path):
-        die = (
-            "from training import measurement\n"
-            "measurement.settle_by_measurement = lambda *_: os.kill(os.getpid(), signal.SIGKILL)"
-        )
-        assert train_patched(tmp_path, die, "--minutes", "5").returncode == -9
+        die = "from training import measurement\nmeasurement.settle_by_measurement = lambda *_: KILL"
+        assert train(tmp_path, "--minutes", "5", patch=die).returncode == -9
         assert list(tmp_path.iterdir()) == []
 
     def test_two_processes_cannot_train_in_one_folder(self, tmp_path):
-        words = ["--preset", "smoke", "--steps", "100000", "--run", "a"]
-        command = [sys.executable, str(REPOSITORY / "train.py"), *words]
-        with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as first:
-            while not (tmp_path / "runs/a/config.json").exists():
-                time.sleep(0.1)
-            second = train(tmp_path, "--resume", "runs/a")
-            impatient = train(tmp_path, "--resume", "runs/a", "--wait-for-lock", "0.5")
-            waits = [
-                sys.executable,
-                "-u",
-                *command[1:2],
-                "--resume",
-                "runs/a",
-                "--wait-for-lock",
-                "60",
-                "--batch-size",
-                "5",
-            ]
-            with subprocess.Popen(
-                waits, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            ) as third:
-                assert third.stdout and "waiting up to 1 min" in third.stdout.readline()
-                first.kill()
-                said = third.communicate(timeout=60)[1]
+        first = Command(tmp_path, "train", *WORDS, "--steps", "100000")
+        while not (tmp_path / "runs/a/config.json").exists():
+            time.sleep(0.1)
+        second = train(tmp_path, "--resume", "runs/a")
+        impatient = train(tmp_path, "--resume", "runs/a", "--wait-for-lock", "0.5")
+        command = [sys.executable, "-u", str(REPOSITORY / "train.py"), "--resume", "runs/a", "--batch-size", "5"]
+        with subprocess.Popen(
+            [*command, "--wait-for-lock", "60"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as third:
+            assert third.stdout and "waiting up to 1 min" in third.stdout.readline()
+            first.process.kill()
+            said = third.communicate(timeout=60)[1]
+        first.wait()
         assert second.returncode == 2
         assert "Another process is training in runs/a" in second.stderr
         assert "Another process is training in runs/a; waiting up to" in impatient.stdout
         assert impatient.returncode == 2 and "still training in runs/a" in impatient.stderr
-        assert third.returncode == 2 and "--batch-size was 32" in said, "the lock became free, and it read the run"
+        assert third.returncode == 2 and "--batch-size was 8" in said, "the lock became free, and it read the run"
         with filelock.FileLock(tmp_path / "runs/a/.lock").acquire(timeout=0):
             pass  # a killed process leaves no lock behind
 
@@ -714,10 +734,21 @@ def test_what_does_not_go_with_resume_is_refused(tmp_path, words, message):
     (tmp_path / "runs/broken/config.json").write_text("{")
     (tmp_path / "runs/odd/config.json").write_text('{"out": "x.h5", "train_until_step": 5, "steps": "many"}')
     run.write()
-    process = train(tmp_path, *words)
-    assert process.returncode == 2
-    assert message in process.stderr
-    assert len(process.stderr.splitlines()) == 1
+    assert message in mistake(tmp_path, "train", *words)
+
+
+def test_what_was_changed_when_a_run_was_resumed_is_remembered_in_order(tmp_path, monkeypatch):
+    from config import PRESETS, Config
+    from train import _parse_arguments
+    from training.run import Run, resumed_run
+
+    changes = ({"learning_rate": 1e-5, "step": 1400},)
+    config = dataclasses.replace(Config(**PRESETS["smoke"][1]), learning_rate=1e-5)
+    Run(tmp_path, config, tmp_path / "policy.h5", 4_000, changes).write()
+    words = ["--resume", str(tmp_path), "--learning-rate", "1e-4", "--gamma", "0.99"]  # the latter as it was
+    monkeypatch.setattr(sys, "argv", ["train.py", *words])
+    run = resumed_run(_parse_arguments())
+    assert (run.config.learning_rate, run.changes) == (1e-4, (*changes, {"learning_rate": 1e-4}))
 
 
 @pytest.mark.timeout(60)
@@ -780,5 +811,4 @@ def test_two_runs_that_nobody_named_get_two_folders_and_one_that_never_began_non
 
 
 def test_without_any_run_resume_says_so(tmp_path):
-    assert "There is no run in runs to resume" in train(tmp_path, "--resume").stderr
-    shutil.rmtree(tmp_path)
+    assert "There is no run in runs to resume" in mistake(tmp_path, "train", "--resume")

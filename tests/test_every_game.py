@@ -28,7 +28,7 @@ DOZEN += ["pitfall2", "pong", "skiing", "tetris"]
 @pytest.mark.parametrize("game", every_game() if os.environ.get("EVERY_GAME") else DOZEN)
 def test_it_is_trained_saved_evaluated_and_seen(game, tmp_path):
     config = Config(
-        game=game, steps=300, num_environments=4, warmup_steps=200, memory_size=1_000, batch_size=8, precision="float32"
+        game=game, steps=100, num_environments=4, warmup_steps=200, memory_size=1_000, batch_size=8, precision="float32"
     )
     environments = train.build_environments(config)
     agent = train.build_agent(config, environments)

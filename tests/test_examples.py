@@ -1,7 +1,9 @@
 """The examples as people run them, only shorter."""
 
 import ast
+import base64
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,12 +18,12 @@ from config import PRESETS, Config
 
 REPOSITORY = Path(__file__).parents[1]
 EXAMPLE = REPOSITORY / "examples/dqn_atari.py"
-SHORT_TRAINING = "--preset smoke --steps 1200 --num-environments 2 --train-interval 16"
+SHORT_TRAINING = "--preset smoke --steps 300 --num-environments 2 --evaluation-games 1"
 
 
 def run(folder, *words):
     return subprocess.run(
-        [sys.executable, str(EXAMPLE), *map(str, words)], cwd=folder, capture_output=True, text=True, timeout=250
+        [sys.executable, str(EXAMPLE), *map(str, words)], cwd=folder, capture_output=True, text=True, timeout=280
     )
 
 
@@ -67,8 +69,10 @@ def test_keras_rls_example_builds_the_network_of_policy_h5():
     assert [w.shape for w in model.weights] == [w.shape for w in shipped.weights]
 
 
-@pytest.mark.slow
-def test_the_notebook_plays_trains_and_shows_the_curve(tmp_path):
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """The notebook's cells, run with a short training, and between them what listens to signals, and the folder."""
+    folder = tmp_path_factory.mktemp("notebook")
     notebook = nbformat.read(REPOSITORY / "examples/breakout.ipynb", as_version=4)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert "play.py --policy ../policy.h5" in cells[0].source
@@ -78,9 +82,43 @@ def test_the_notebook_plays_trains_and_shows_the_curve(tmp_path):
             "--max-steps 1000", "--max-steps 40"
         )
         cell.source = cell.source.replace("--minutes 10", SHORT_TRAINING)
-    NotebookClient(notebook, timeout=250, resources={"metadata": {"path": tmp_path}}).execute()
-    played, _, curve, played_again = ([output.get("data", {}) for output in cell.outputs] for cell in cells)
-    for outputs in (played, played_again):
-        assert any("image/gif" in data or "<img" in data.get("text/html", "") for data in outputs)
-    assert any("image/png" in data for data in curve)
-    assert (tmp_path / "trained.h5").exists()
+    cells[3].source = cells[3].source.replace(" --record trained.gif", "")
+    signals = "import signal; print([*map(signal.getsignal, (signal.SIGINT, signal.SIGTERM))])"
+    before, after = (nbformat.v4.new_code_cell(signals) for _ in range(2))
+    notebook.cells = [cells[0], before, cells[1], after, *cells[2:]]
+    NotebookClient(notebook, timeout=280, resources={"metadata": {"path": folder}}).execute()
+    return folder, [cell.outputs for cell in cells], [before.outputs[0].text, after.outputs[0].text]
+
+
+def data_of(outputs):
+    return [output.get("data", {}) for output in outputs]
+
+
+@pytest.mark.slow
+class TestTheNotebook:
+    def test_it_plays_trains_and_shows_the_curve(self, executed):
+        folder, (played, _, curve, played_again), _ = executed
+        for outputs in (played, played_again):
+            assert any("image/gif" in data or "<img" in data.get("text/html", "") for data in data_of(outputs))
+        assert any("image/png" in data for data in data_of(curve))
+        assert (folder / "trained.h5").exists()
+
+    def test_the_best_game_is_shown_below_the_cell_that_plays(self, executed):
+        folder, (*_, played), _ = executed
+        said = "".join(output.text for output in played if output.output_type == "stream")
+        assert "No window, as this is a notebook: the best game will be in breakout.webp (and below)." in said
+        film = base64.b64encode((folder / "breakout.webp").read_bytes()).decode()
+        assert f'src="data:image/webp;base64,{film}"' in played[-1].data["text/html"]
+
+    def test_a_training_keeps_one_line_up_to_date_and_ends_with_its_curve(self, executed):
+        _, (_, trained, *_), _ = executed
+        texts = [output.data["text/plain"] for output in trained if output.output_type == "display_data"]
+        progress = [text for text in texts if re.match(r" *\d+/300 ", text)]
+        assert len(progress) == 1, "a line that is kept up to date"
+        assert re.fullmatch(r"300/300 100\.0%  score .* left 0 s", progress[0])
+        assert any("data:image/png;base64," in data.get("text/html", "") for data in data_of(trained))
+        assert "trained.h5 is the policy of step" in "".join(texts)
+
+    def test_a_training_leaves_the_signals_to_the_notebook(self, executed):
+        *_, (before, after) = executed
+        assert after == before

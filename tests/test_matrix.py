@@ -1,5 +1,7 @@
 """Both agents, both memories, four games and three interfaces: each pair of them trains for some steps."""
 
+import itertools
+
 import gymnasium
 import keras
 import numpy as np
@@ -46,19 +48,26 @@ GAMES = {"CartPole-v1": (4,), "Taxi": (), "MountainCar-v0": (2,), "BreakoutDeter
 INTERFACES = {"Gymnasium": lambda env: env, "old wrapper": OldWrapper, "own class": OwnClass}
 
 
-@pytest.mark.parametrize("interface", INTERFACES)
-@pytest.mark.parametrize("game", GAMES)
-@pytest.mark.parametrize("memory", [SequentialMemory, rl.memory.SequentialMemory], ids=["our memory", "stock memory"])
-@pytest.mark.parametrize("agent", [DQNAgent, rl.agents.dqn.DQNAgent], ids=["our agent", "stock agent"])
+AGENTS = {"our agent": DQNAgent, "stock agent": rl.agents.dqn.DQNAgent}
+MEMORIES = {"our memory": SequentialMemory, "stock memory": rl.memory.SequentialMemory}
+# Each two of agent with memory, game and interface meet in one of these.
+COMBINATIONS = [
+    (*pair, game, list(INTERFACES)[(row + column) % len(INTERFACES)])
+    for row, pair in enumerate(itertools.product(AGENTS, MEMORIES))
+    for column, game in enumerate(GAMES)
+]
+
+
+@pytest.mark.parametrize(("agent", "memory", "game", "interface"), COMBINATIONS)
 @pytest.mark.filterwarnings("ignore:.*builds its batches", "ignore:.*process_state_batch runs")
 def test_it_trains(agent, memory, game, interface):
     env = INTERFACES[interface](gymnasium.make(game, max_episode_steps=10))
     nb_actions = env.action_space.n
     layers = [keras.Input((2, *GAMES[game])), keras.layers.Flatten(), keras.layers.Dense(nb_actions)]
-    dqn = agent(
+    dqn = AGENTS[agent](
         model=keras.Sequential(layers),
         nb_actions=nb_actions,
-        memory=memory(limit=100, window_length=2),
+        memory=MEMORIES[memory](limit=100, window_length=2),
         processor=Coarse() if "Breakout" in game else None,
         nb_steps_warmup=20,
         batch_size=4,

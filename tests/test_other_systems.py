@@ -2,22 +2,15 @@
 
 import ast
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from commands import REPOSITORY, our_files
 from rich.console import Console
 
 from keras_h5 import files
 from screens.terminal import NoTerminalError, Terminal
 
-REPOSITORY = Path(__file__).parents[1]
-PROGRAMS = [
-    path
-    for path in sorted(REPOSITORY.rglob("*.py"))
-    if not {"tests", "benchmarks"} & set(path.relative_to(REPOSITORY).parts) and "/.venv" not in path.as_posix()
-]
+PROGRAMS = [path for path in our_files("*.py") if path.relative_to(REPOSITORY).parts[0] not in ("tests", "benchmarks")]
 UNIX_MODULES = {
     "crypt",
     "curses",
@@ -50,29 +43,6 @@ def names_in(path):
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.relative_to(REPOSITORY).as_posix())
 def test_nothing_needs_what_only_unix_has(path):
     assert not set(names_in(path)) & (UNIX_MODULES | UNIX_NAMES | UNIX_SIGNALS)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["train.py", "--preset", "smoke", "--steps", "600", "--evaluations", "1", "--run", "ascii"],
-        ["evaluate.py", "--policy", REPOSITORY / "policy.h5", "--episodes", "1"],
-        ["play.py", "--policy", REPOSITORY / "policy.h5", "--no-window", "--episodes", "1", "--max-steps", "20"],
-    ],
-    ids=lambda words: words[0],
-)
-def test_a_console_without_unicode_is_enough(words, tmp_path):
-    """As of an old Windows console, or of its output in a file."""
-    process = subprocess.run(
-        [sys.executable, REPOSITORY / words[0], *words[1:]],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONIOENCODING": "ascii:strict", "PYTHONUTF8": "0", "LC_ALL": "C"},
-        capture_output=True,
-        timeout=200,
-    )
-    assert (process.returncode, process.stderr.decode()) == (0, "")
-    assert process.stdout.isascii()
 
 
 def test_a_terminal_without_block_characters_is_refused_in_a_sentence(tmp_path):

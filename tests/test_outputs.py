@@ -7,18 +7,16 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from commands import REPOSITORY, mistake
 
 import console
 from keras_h5 import files
 from models.policy_file import load_policy, save_policy
 
-REPOSITORY = Path(__file__).parents[1]
 posix = pytest.mark.skipif(os.name == "nt", reason="needs POSIX")
 
 
@@ -30,16 +28,6 @@ def folder(tmp_path):
     weights[-1] = np.array([0.0, 0, 1, 0])
     save_policy(tmp_path / "policy.h5", weights, {"game": "breakout", "run": "right"})
     return tmp_path
-
-
-@contextlib.contextmanager
-def killed_at_last(process):
-    """Leaves nothing running when a test fails."""
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def closed():
@@ -73,7 +61,7 @@ def broken_output(kind):
 
 
 COMMANDS = {
-    "train": "--preset smoke --steps 400 --num-environments 2 --evaluations 1 --evaluation-games 1 --run a --out a.h5",
+    "train": "--preset smoke --steps 200 --num-environments 2 --evaluations 1 --evaluation-games 1 --run a --out a.h5",
     "evaluate": "--episodes 1 --json result.json --min-score 1000",
     "play": "--no-window --episodes 1 --max-steps 100 --record game.gif",
 }
@@ -82,8 +70,17 @@ COMMANDS = {
 @posix
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("kind", ["closed", "full disk", "broken pipe", "terminal gone"])
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("train", "closed"),
+        ("train", "terminal gone"),
+        ("evaluate", "full disk"),
+        ("evaluate", "terminal gone"),
+        ("play", "broken pipe"),
+        ("play", "terminal gone"),
+    ],
+)
 def test_what_cannot_be_printed_changes_neither_the_work_nor_the_status(folder, name, kind):
     command = [sys.executable, str(REPOSITORY / f"{name}.py"), *COMMANDS[name].split()]
     with broken_output(kind) as (settings, meanwhile), subprocess.Popen(command, cwd=folder, **settings) as process:
@@ -103,8 +100,7 @@ def test_what_cannot_be_printed_changes_neither_the_work_nor_the_status(folder, 
 
 @posix
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("kind", ["closed", "full disk", "broken pipe"])
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(("name", "kind"), [("train", "full disk"), ("evaluate", "broken pipe"), ("play", "closed")])
 def test_bad_input_has_its_status_where_it_cannot_be_told(folder, name, kind):
     command = [sys.executable, str(REPOSITORY / f"{name}.py"), "--nonsense"]
     with broken_output(kind) as (settings, _), subprocess.Popen(command, cwd=folder, **settings) as process:
@@ -161,16 +157,6 @@ WORDS = {"train": "--out", "evaluate": "--json", "play": "--no-window --record"}
 class TestPlacesThatAreNoFiles:
     """Each is refused before any game is played, by each command, and stays what it is."""
 
-    @staticmethod
-    def refuse(folder, name, option, place, **settings):
-        command = [sys.executable, str(REPOSITORY / f"{name}.py"), *option.split(), str(place)]
-        process = subprocess.run(
-            command, cwd=folder, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=60, text=True, **settings
-        )
-        assert process.returncode == console.BAD_INPUT
-        assert process.stderr.count("\n") == 1
-        return process.stderr
-
     @posix
     @pytest.mark.parametrize("name", WORDS)
     @pytest.mark.parametrize("what", ["pipe", "device", "loop of links", "folder"])
@@ -189,22 +175,25 @@ class TestPlacesThatAreNoFiles:
             place.symlink_to("/dev/null")
             name, place = "evaluate", Path("/dev/null")
         before = (os.lstat(place).st_ino, os.lstat(place).st_mode)
-        said = self.refuse(folder, name, WORDS[name], place)
+        said = mistake(folder, name, *WORDS[name].split(), place)
         words = {"pipe": "is a device", "device": "is a device", "folder": "is a folder"}
         assert words.get(what, "leads to itself") in said
         assert (os.lstat(place).st_ino, os.lstat(place).st_mode) == before
 
     @posix
     def test_what_is_printed_into_is_refused(self, folder):
-        with open(folder / "log.json", "w") as log:
-            for place in ("/dev/stdout", folder / "log.json"):
-                assert "prints into" in self.refuse(folder, "evaluate", "--json", place, stdout=log)
+        for place in ("/dev/stdout", folder / "log.json"):
+            command = [sys.executable, str(REPOSITORY / "evaluate.py"), "--json", str(place)]
+            with open(folder / "log.json", "w") as log:
+                process = subprocess.run(command, cwd=folder, stdout=log, stderr=subprocess.PIPE, text=True, timeout=60)
+            assert (process.returncode, process.stderr.count("\n")) == (console.BAD_INPUT, 1)
+            assert "prints into" in process.stderr
         assert (folder / "log.json").read_text() == ""
 
     @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a folder that not even root can write to")
     @pytest.mark.parametrize(("option", "place"), [("--json", "/proc/x.json"), ("--html", "/proc/x.html")])
     def test_a_folder_that_takes_no_file_is_refused(self, folder, option, place):
-        assert "cannot be written" in self.refuse(folder, "evaluate", option, place)
+        assert "cannot be written" in mistake(folder, "evaluate", option, place)
 
     def test_a_file_that_may_be_written_in_a_folder_that_takes_none_is_refused(self, tmp_path, monkeypatch):
         """Root may write everywhere, so the folder only seems closed here."""
@@ -227,31 +216,6 @@ class TestPlacesThatAreNoFiles:
     def test_a_name_with_a_null_is_refused(self, tmp_path):
         with pytest.raises(files.FileError, match="is no name of a file"):
             files.require_writable(f"{tmp_path}/a\0b")
-
-
-@posix
-@pytest.mark.slow
-def test_a_terminal_that_closes_stops_a_training_as_sigterm_does(tmp_path):
-    """The kernel and the shell each say SIGHUP."""
-    words = ["--preset", "smoke", "--steps", "1000000", "--num-environments", "2", "--run", "long", "--out", "a.h5"]
-    command = [sys.executable, str(REPOSITORY / "train.py"), *words]
-    listens: dict[str, Any] = {
-        "preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    }  # even if these tests do not
-    with killed_at_last(
-        subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **listens)
-    ) as process:
-        metrics = tmp_path / "runs/long/metrics.csv"
-        deadline = time.monotonic() + 200
-        while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text().count("\n") > 2):
-            time.sleep(0.1)
-        process.send_signal(signal.SIGHUP)
-        time.sleep(0.05)
-        process.send_signal(signal.SIGHUP)
-        process.communicate(timeout=100)
-    assert process.returncode == console.STOPPED
-    steps = load_policy(tmp_path / "a.h5").facts["steps_of_training"]
-    assert (tmp_path / f"runs/long/checkpoint/checkpoint-{steps}.json").exists()
 
 
 def test_what_tensorflow_remarks_is_shown_only_after_an_exception(capfd, monkeypatch):

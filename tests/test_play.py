@@ -1,21 +1,17 @@
 """play.py as people run it: with a policy of random weights, in a window, without a display, and with bad input."""
 
-import base64
 import os
 import re
-import runpy
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-import nbformat
 import numpy as np
 import pyte
 import pytest
-from nbclient import NotebookClient
+from commands import OLD_CONSOLE, REPOSITORY, mistake
 from PIL import Image, ImageGrab, features
 
 from environments.atari import AtariEnvironment
@@ -23,7 +19,6 @@ from models.policy_file import load_policy, save_policy
 from screens.panel import BACKGROUND
 from screens.window import LINE_HEIGHT, NoDisplayError, Window
 
-REPOSITORY = Path(__file__).parents[1]
 GREY, RED, BLUE = (142, 142, 142), (200, 72, 72), (66, 72, 200)  # Breakout's wall, paddle and lowest bricks
 GAME = re.compile(r"Game (\d+): ([\d,]+) points? in ([\d,]+) agent steps\.")
 
@@ -62,21 +57,6 @@ def start(folder, *words, env=None):
 def finish(process):
     output, errors = process.communicate(timeout=120)
     return process.returncode, output, errors
-
-
-def mistake(capsys, monkeypatch, *words):
-    """What play.py says about bad input; it runs in this process, as it ends before TensorFlow starts."""
-    monkeypatch.setattr(sys, "argv", ["play.py", *map(str, words)])
-    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
-        monkeypatch.delenv(name, raising=False)
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(REPOSITORY / "play.py"), run_name="__main__")
-    output, errors = capsys.readouterr()
-    assert ended.value.code == 2
-    assert output == ""
-    assert errors.startswith("play.py: ")
-    assert errors.count("\n") == 1
-    return errors
 
 
 @pytest.fixture(scope="module")
@@ -134,24 +114,15 @@ class TestWithoutADisplay:
         scores = [score for score, _ in games]
         assert f"Mean of 2 games: {np.mean(scores):.1f} points, best: {max(scores):.0f} point" in played[1]
 
-    def test_in_a_notebook_the_best_game_is_shown_below_the_cell(self, policy, tmp_path):
-        cell = nbformat.v4.new_code_cell(f"%run {REPOSITORY / 'play.py'} --policy {policy} --episodes 1 --max-steps 30")
-        notebook = nbformat.v4.new_notebook(cells=[cell])
-        NotebookClient(notebook, timeout=120, resources={"metadata": {"path": tmp_path}}).execute()
-        said = "".join(output.text for output in cell.outputs if output.output_type == "stream")
-        assert "No window, as this is a notebook: the best game will be in breakout.webp (and below)." in said
-        shown = cell.outputs[-1].data["text/html"]
-        film = base64.b64encode((tmp_path / "breakout.webp").read_bytes()).decode()
-        assert f'src="data:image/webp;base64,{film}"' in shown
-
     def test_ctrl_c_ends_it_without_a_traceback_and_keeps_the_recording(self, policy, tmp_path):
         words = ["--policy", policy, "--no-window", "--record", "my.webp", "--episodes", "100000", "--max-steps", "50"]
-        process = start(tmp_path, *words)
+        process = start(tmp_path, *words, env=without_display() | OLD_CONSOLE)
         first = next(line for line in process.stdout if "so far" not in line)
         assert re.fullmatch(r"Game 1: \d+ points? in 50 agent steps, stopped at the 50-step limit\.\n", first)
         process.send_signal(signal.SIGINT)
         status, output, errors = finish(process)
         assert (status, errors) == (130, "")
+        assert output.isascii()
         assert re.search(r"^Game \d+ is in my\.webp: [34] s at real speed, \d+ kB\.$", output, re.MULTILINE)
         assert [file.name for file in tmp_path.iterdir()] == ["my.webp"]
 
@@ -455,27 +426,27 @@ class TestBadInput:
             (["--policy"], "argument --policy: expected one argument"),
         ],
     )
-    def test_options_that_make_no_sense(self, capsys, monkeypatch, policy, words, complaint):
-        assert complaint in mistake(capsys, monkeypatch, "--policy", policy, *words)
+    def test_options_that_make_no_sense(self, tmp_path, policy, words, complaint):
+        assert complaint in mistake(tmp_path, "play", "--policy", policy, *words)
 
-    def test_an_unknown_game_gets_the_nearest_names(self, capsys, monkeypatch, policy):
-        errors = mistake(capsys, monkeypatch, "--policy", policy, "--game", "brekout")
+    def test_an_unknown_game_gets_the_nearest_names(self, tmp_path, policy):
+        errors = mistake(tmp_path, "play", "--policy", policy, "--game", "brekout")
         assert "'brekout'" in errors
         assert "breakout" in errors
 
-    def test_a_policy_of_an_unknown_game_too(self, capsys, monkeypatch, tmp_path):
+    def test_a_policy_of_an_unknown_game_too(self, tmp_path):
         write_policy(tmp_path / "policy.h5", game=["no", 1])
-        assert "Unknown game" in mistake(capsys, monkeypatch, "--policy", tmp_path / "policy.h5")
+        assert "Unknown game" in mistake(tmp_path, "play", "--policy", tmp_path / "policy.h5")
 
-    def test_a_policy_with_another_number_of_actions(self, capsys, monkeypatch, policy, tmp_path):
-        errors = mistake(capsys, monkeypatch, "--policy", policy, "--game", "pong")
+    def test_a_policy_with_another_number_of_actions(self, policy, tmp_path):
+        errors = mistake(tmp_path, "play", "--policy", policy, "--game", "pong")
         assert "values 4 actions, but pong has 6" in errors
         write_policy(tmp_path / "policy.h5", nb_actions=6)  # as other software writes it: no word of the game
-        errors = mistake(capsys, monkeypatch, "--policy", tmp_path / "policy.h5")
+        errors = mistake(tmp_path, "play", "--policy", tmp_path / "policy.h5")
         assert "values 6 actions, but breakout has 4; name the game that it was trained on with --game" in errors
 
     @pytest.mark.parametrize("content", ["missing", "empty", "text", "truncated", "other HDF5"])
-    def test_a_file_that_is_no_policy(self, capsys, monkeypatch, policy, tmp_path, content):
+    def test_a_file_that_is_no_policy(self, policy, tmp_path, content):
         path = tmp_path / "policy.h5"
         if content == "other HDF5":
             import h5py
@@ -484,11 +455,11 @@ class TestBadInput:
         elif content != "missing":
             whole = policy.read_bytes()
             path.write_bytes({"empty": b"", "text": b"hello\n", "truncated": whole[: len(whole) // 2]}[content])
-        assert str(path) in mistake(capsys, monkeypatch, "--policy", path)
+        assert str(path) in mistake(tmp_path, "play", "--policy", path)
 
     @pytest.mark.parametrize("words", [["--record", "game.avi"], ["--record", "missing/game.gif", "--no-window"]])
-    def test_a_recording_that_cannot_be_written(self, capsys, monkeypatch, policy, words):
-        assert words[1] in mistake(capsys, monkeypatch, "--policy", policy, *words)
+    def test_a_recording_that_cannot_be_written(self, tmp_path, policy, words):
+        assert words[1] in mistake(tmp_path, "play", "--policy", policy, *words)
 
 
 def test_help_needs_neither_keras_nor_pygame():

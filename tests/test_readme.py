@@ -4,20 +4,18 @@ import argparse
 import dataclasses
 import re
 import shlex
-import subprocess
-from pathlib import Path
 
 import pytest
+from commands import REPOSITORY, our_files
 
 import evaluate
 import play
 import train
 from config import PRESETS, Config, add_options, flag
 
-REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
 TRAINING = (REPOSITORY / "docs/training.md").read_text()
-TRACKED = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True).stdout.splitlines()
+TRACKED = [path.relative_to(REPOSITORY).as_posix() for path in our_files("*")]
 # The journal of the experiments has commands of their day, with options that are gone.
 PAGES = [name for name in TRACKED if name.endswith(".md") and not name.startswith("docs/experiments")]
 TEXTS = {name: (REPOSITORY / name).read_text() for name in PAGES if name != "CHANGELOG.md"}

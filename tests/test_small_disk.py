@@ -9,25 +9,22 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from commands import run
 
 from models.policy_file import load_policy
 
-REPOSITORY = Path(__file__).parents[1]
 WORDS = [
-    *("--preset", "smoke", "--run", "a", "--out", "policy.h5", "--steps", "600", "--num-environments", "2"),
+    *("--preset", "smoke", "--run", "a", "--out", "policy.h5", "--steps", "300", "--num-environments", "2"),
     *("--batch-size", "8", "--evaluations", "2", "--evaluation-games", "1", "--workers", "0"),
 ]
-# train.py with a checkpoint every 100 steps, on a disk that is filled and emptied at some steps, or at a function.
+# train.py with a checkpoint every 50 steps, on a disk that is filled and emptied at some steps, or at a function.
 SCRIPT = """
-import os, signal, sys
-import console, train
-from keras_h5.files import FileError
+import os, signal
 from training import session
 
-session.REPORT_INTERVAL_STEPS = 50
+session.REPORT_INTERVAL_STEPS = 25
 
 fills = [0]
 
@@ -70,10 +67,10 @@ def die():
 actions = {}
 """
 PHASES = {
-    "from a checkpoint to the next but one": "actions = {149: fill, 320: make_room}",
+    "from a checkpoint to the next but one": "actions = {79: fill, 160: make_room}",
     "in an evaluation": "session.Training._on_evaluation = at(session.Training._on_evaluation, fill)\n"
-    "actions = {380: make_room}",
-    "until it is killed": "actions = {149: fill, 420: die}",
+    "actions = {190: make_room}",
+    "until it is killed": "actions = {79: fill, 220: die}",
     "at the end": "session.Training._save_at_first = at(session.Training._save_at_first, fill)",
 }
 
@@ -95,12 +92,9 @@ def small_disk(tmp_path):
 
 
 def train(folder, patch, *words):
-    words = ("train.py", *words, "--checkpoint-steps", "100")
-    script = f"{SCRIPT}\n{patch}\nsys.argv = {[*words]!r}\nconsole.run(train.main, FileError)\n"
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TMPDIR": str(folder), "MPLCONFIGDIR": str(folder)}
-    command = [sys.executable, "-c", script]
-    with open(folder / "log", "a") as log:  # on the same disk
-        return subprocess.run(command, cwd=folder, env=environment, stdout=log, stderr=log, timeout=280).returncode
+    """Returns the exit status; what is printed goes to a file on the same disk, too."""
+    settings = {"patch": f"{SCRIPT}\n{patch}", "log": folder / "log", "TMPDIR": folder, "MPLCONFIGDIR": folder}
+    return run(folder, "train", *words, "--checkpoint-steps", "50", **settings).returncode
 
 
 def result(folder):

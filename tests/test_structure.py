@@ -1,14 +1,13 @@
 """The house rules that a reader relies on: which way imports go, and that nothing is forgotten."""
 
 import ast
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from commands import REPOSITORY, our_files
 
-REPOSITORY = Path(__file__).parents[1]
 # Rooms, from the ground up: each may import from the rooms below it that are named, and from itself.
 ALLOWED = {
     "keras_h5": set(),
@@ -67,13 +66,13 @@ def test_the_rooms_have_an_order():
 
 def test_every_module_has_a_room():
     rooms = {Path(place).stem for place in ALLOWED} | COMMANDS | {"tests", "tools", "benchmarks", "docs", "examples"}
-    tracked = subprocess.run(["git", "ls-files", "*.py"], cwd=REPOSITORY, capture_output=True, text=True).stdout.split()
-    assert {Path(file).parts[0].removesuffix(".py") for file in tracked} <= rooms
+    files = our_files("*.py")
+    assert {file.relative_to(REPOSITORY).parts[0].removesuffix(".py") for file in files} <= rooms
 
 
 def test_only_one_file_knows_the_backends():
-    files = [path.relative_to(REPOSITORY) for path in REPOSITORY.rglob("*.py")]
-    ours = [file for file in files if not re.search(r"(^|/)(\.venv|tests/|benchmarks/)", file.as_posix())]
+    files = [path.relative_to(REPOSITORY) for path in our_files("*.py")]
+    ours = [file for file in files if file.parts[0] not in ("tests", "benchmarks")]
     names = {"tensorflow", "jax", "torch"}
     assert [file.as_posix() for file in ours if names & set(imported(REPOSITORY / file))] == ["keras_rl/backends.py"]
 

@@ -2,7 +2,6 @@
 
 import functools
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -170,8 +169,8 @@ def test_a_maker_that_only_the_script_knows_is_refused(workers):
         workers.environments([lambda: Talkative()])
 
 
-@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX limit on file sizes")
 def test_without_room_for_observations_it_says_how_much_is_needed(workers):
+    resource = pytest.importorskip("resource", reason="needs a POSIX limit on file sizes")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))  # stands for a full /dev/shm
     try:
@@ -200,8 +199,8 @@ def test_a_worker_that_dies_is_named_and_closing_leaves_none():
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_nothing_outlives_a_process_that_is_killed(number):
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT"])
+def test_nothing_outlives_a_process_that_is_killed(name):
     """Its workers know the end of a pipe. Ctrl-C is sent to the whole group, as a terminal does."""
     script = (
         "import time; from environments.workers import Workers; import gymnasium, functools\n"
@@ -222,10 +221,10 @@ def test_nothing_outlives_a_process_that_is_killed(number):
     assert process.stdout
     pids = [int(pid) for pid in process.stdout.readline().split()]
     assert len(pids) == 2
-    os.killpg(process.pid, number)
+    os.killpg(process.pid, getattr(signal, name))
     _, errors = process.communicate(timeout=20)
     wait_until_gone(pids)
-    assert errors.count("Traceback") == (number == signal.SIGINT), "of the process itself alone"
+    assert errors.count("Traceback") == (name == "SIGINT"), "of the process itself alone"
 
 
 def test_a_script_needs_no_guard_and_is_not_run_by_its_workers(tmp_path):
