@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # Exit statuses. A fault of the program has its own: Python's 1 would say that a score was not reached.
 DONE, SCORE_NOT_REACHED, BAD_INPUT, DIVERGED, FAILED, STOPPED = 0, 1, 2, 3, 70, 130
+TRIAL_FAILED = 1  # of a sweep
 
 
 class UsageError(ValueError):

@@ -125,8 +125,12 @@ class Workers:
 
 def default_workers(num_environments: int) -> int:
     """How many workers are usually best on the cores that this process may use: `taskset -c 0` leaves one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores - 1, 8, num_environments)
+    return min(usable_cores() - 1, 8, num_environments)
+
+
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class RemoteEnvironment(gymnasium.Env):

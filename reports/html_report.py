@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_h5 import files
 from reports.film import GameFilm
 from reports.inline import data_uri
 from reports.learning_curve import EVALUATION, TRAINING, learning_curve_svgs, new_figure, svg
-
-TEMPLATE = Path(__file__).with_name("html_report.html")
+from reports.page import write_page
 
 
 @dataclass(frozen=True)
@@ -61,13 +59,10 @@ def write_html_report(
     Raises:
         OSError: the file system refused.
     """
-    import jinja2  # here: nobody else needs it
-
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters["data_uri"] = data_uri
-    environment.filters["points"] = lambda score: f"{score:,.1f}".removesuffix(".0")
     human = references[1] if references else None
-    page = environment.from_string(TEMPLATE.read_text()).render(
+    return write_page(
+        path,
+        "html_report.html",
         game=game.replace("_", " ").title(),
         policy=policy,
         protocol=protocol,
@@ -81,8 +76,6 @@ def write_html_report(
         tables=tables,
         commands=[shlex.join(words) for words in commands],
     )
-    files.write(path, page.encode())
-    return len(page.encode())
 
 
 def _scores_svg(scores: Sequence[float], statistics: dict[str, Any], references: tuple[float, float] | None) -> bytes:

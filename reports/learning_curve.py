@@ -29,7 +29,7 @@ def draw_learning_curve(metrics: Path, picture: Path, game: str, human: float | 
     Raises:
         OSError: the file system refused.
     """
-    rows = _rows(metrics)
+    rows = read_rows(metrics)
     figure = new_figure(10, 4.2)
     by_steps, by_time = figure.subplots(1, 2, sharey=True)
     _plot_over_steps(by_steps, rows, game, human)
@@ -44,7 +44,7 @@ def draw_learning_curve(metrics: Path, picture: Path, game: str, human: float | 
 
 def learning_curve_svgs(metrics: Path, game: str, human: float | None) -> tuple[bytes, bytes]:
     """The same as two SVG files: over agent steps, and over time. Arguments and errors as above."""
-    rows = _rows(metrics)
+    rows = read_rows(metrics)
     over_steps, over_time = new_figure(5, 3.8), new_figure(5, 3.3)
     _plot_over_steps(over_steps.subplots(), rows, game, human)
     over_steps.legend(loc="outside upper center", ncols=2, fontsize=8, frameon=False)
@@ -81,16 +81,25 @@ def svg(figure: Any) -> bytes:
 
 
 def _plot_over_steps(axes: Any, rows: list[dict[str, float]], game: str, human: float | None) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
     _plot(axes, rows, _column(rows, "step"), human)
+    plot_published(axes, game, rows[-1]["step"] if rows else 1)
+    name_steps(axes)
+
+
+def plot_published(axes: Any, game: str, last_step: float) -> None:
+    """Draws what others published of a game, as far as a training goes."""
     if game == "breakout":
-        last_step = rows[-1]["step"] if rows else 1
         for (name, points), color, dashes in zip(PUBLISHED.items(), REFERENCES, ("--", "-."), strict=True):
             if last_step < points[0][0]:  # nobody published anything of so short a training
                 continue
             steps, scores = zip((0, 1.7), *_up_to(points, last_step), strict=True)
             axes.plot(steps, scores, color=color, linestyle=dashes, label=f"{name}, published")
+
+
+def name_steps(axes: Any) -> None:
+    """Makes agent steps of the horizontal axis."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
     axes.set_xlabel("agent steps (4 frames each)")
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
@@ -125,7 +134,12 @@ def _plot(axes: Any, rows: list[dict[str, float]], x: list[float], human: float 
     axes.set_ylabel("raw score of a full game")
 
 
-def _rows(metrics: Path) -> list[dict[str, float]]:
+def read_rows(metrics: Path) -> list[dict[str, float]]:
+    """The lines of a metrics.csv by the names in its first; those that are damaged are passed over.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     header, *lines = metrics.read_text(errors="replace").splitlines() or [""]
     names = header.split(",")
     rows = [dict(zip(names, row, strict=True)) for row in map(numbers, lines) if len(row) == len(names)]

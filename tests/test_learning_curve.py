@@ -8,11 +8,11 @@ from PIL import Image
 from reports.learning_curve import (
     EVALUATION,
     _plot_over_steps,
-    _rows,
     _up_to,
     draw_learning_curve,
     learning_curve_svgs,
     new_figure,
+    read_rows,
 )
 
 HEADER = "step,seconds,steps_per_second,episodes,score,best_score,evaluation,epsilon,loss,mean_q"
@@ -67,7 +67,7 @@ def drawn(folder, game, human, *rows, header=HEADER + ",evaluations"):
     """The axes over agent steps, and the points of the evaluations."""
     (folder / "metrics.csv").write_text("\n".join([header, *rows]) + "\n")
     axes = new_figure(5, 4).subplots()
-    _plot_over_steps(axes, _rows(folder / "metrics.csv"), game, human)
+    _plot_over_steps(axes, read_rows(folder / "metrics.csv"), game, human)
     (evaluations,) = (line for line in axes.get_lines() if line.get_color() == EVALUATION)
     return axes, list(zip(*evaluations.get_data(), strict=True))
 

@@ -8,8 +8,10 @@ import shlex
 import pytest
 from commands import REPOSITORY, our_files
 
+import compare
 import evaluate
 import play
+import sweep
 import train
 from config import PRESETS, Config, add_options, flag
 
@@ -28,7 +30,7 @@ ROWS = {
     )
 }
 NATURE = dataclasses.replace(Config(), **PRESETS["nature"][1])
-RUN = re.compile(r"python ((?:train|play|evaluate)\.py[^`\n]*)")
+RUN = re.compile(r"python ((?:train|play|evaluate|sweep|compare)\.py[^`\n]*)")
 ENDS = "--help|--version|--list-games"  # what prints and ends
 COMMANDS = {line for text in TEXTS.values() for line in RUN.findall(text) if not re.search(ENDS, line)}
 NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
@@ -67,8 +69,10 @@ def test_every_command_on_the_pages_is_understood(line, monkeypatch, tmp_path):
     script, *words = shlex.split(line.split(";")[0], comments=True)
     monkeypatch.setattr("sys.argv", [script, *words])
     monkeypatch.chdir(tmp_path)  # some look whether they can write where they are told to
-    arguments = {"train.py": train, "play.py": play, "evaluate.py": evaluate}[script]._parse_arguments()
-    assert isinstance(arguments, argparse.Namespace)
+    module = {"train.py": train, "play.py": play, "evaluate.py": evaluate, "sweep.py": sweep, "compare.py": compare}[
+        script
+    ]
+    assert isinstance(module._parse_arguments(), argparse.Namespace)
 
 
 def test_there_are_commands_on_the_pages():

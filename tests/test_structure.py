@@ -32,8 +32,19 @@ ALLOWED = {
         "reports",
         "screens",
     },
+    "sweeping": {
+        "config",
+        "console",
+        "environments",
+        "evaluation",
+        "keras_h5",
+        "models",
+        "reports",
+        "screens",
+        "training",
+    },
 }
-COMMANDS = {"train", "play", "evaluate", "check"}
+COMMANDS = {"train", "play", "evaluate", "sweep", "compare", "check"}
 OURS = {Path(place).stem for place in ALLOWED} | COMMANDS
 
 
