@@ -123,6 +123,8 @@ def _threads(cores: int) -> dict[str, str]:
 
 def _why(script: str, status: int, words: str, trial: Trial) -> str:
     how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    if not status:
+        how = "could not write its file"
     with suppress(OSError):
         if shutil.disk_usage(trial.folder).free < LEAST_ROOM:
             words = "there is no room left on the disk"
