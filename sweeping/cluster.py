@@ -26,7 +26,7 @@ from sweeping.progress import DONE, FAILED, WAITING, Standing, SweepDisplay
 NEEDED = "python -m pip install -r requirements-cluster.txt"
 BYTES_OF_PROGRAM, BYTES_OF_OBSERVATION, BYTES_OF_WORKER = 1_200_000_000, 1_000, 60_000_000  # as measured, and more
 SECONDS_TO_STOP = 120.0  # for all trainings to save
-PASSED_ON = ("KERAS_BACKEND", "JAX_PLATFORMS")  # variables that mean the same on every machine
+PASSED_ON = ("KERAS_BACKEND", "JAX_PLATFORMS", "TF_ENABLE_ONEDNN_OPTS")  # variables that mean the same everywhere
 
 
 @dataclass(frozen=True)

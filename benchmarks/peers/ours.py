@@ -21,8 +21,6 @@ import console
 import train
 from config import PRESETS, Config
 from environments.workers import Workers
-from training.measurement import settle_by_measurement
-from training.run import Run
 
 PACKAGES = ("keras", "keras-rl2", "numpy", "gymnasium", "ale-py", "pillow")
 
@@ -34,6 +32,9 @@ def main() -> None:
     arguments.add_argument("--workers", type=int, default=0, help="processes that the games are played in")
     given = arguments.parse_args()
     console.start_keras()
+    from training.measurement import settle_by_measurement  # imports Keras
+    from training.run import Run
+
     workers = Workers(given.workers)
     build_environments = functools.partial(train.build_environments, workers=workers)
     config = Config(**PRESETS[given.preset][1])
