@@ -11,6 +11,7 @@ without changing a file) and tests. Words after the command go to pytest: python
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import venv
@@ -64,6 +65,9 @@ def main() -> int:
     if sys.version_info < (3, 10):  # noqa: UP036, a person may start this with anything
         print(f"This is Python {sys.version.split()[0]}; 3.10 or newer is needed.", file=sys.stderr)
         return 2
+    for signum in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
+        if signal.getsignal(signum) is signal.SIG_IGN:  # as after `python3 check.py &`; tests send Ctrl-C
+            signal.signal(signum, signal.SIG_DFL)
     words = sys.argv[1:]
     leg = words.pop(0)[2:] if words[:1] and words[0] in ("--oldest", "--jax", "--torch") else ""
     folder = REPOSITORY / (f".venv-{leg}" if leg else ".venv")
