@@ -60,7 +60,7 @@ def test_each_known_number_of_a_snapshot_is_a_scalar_in_its_group(tmp_path):
             "time/steps_per_second": 200.0,
         }
     )
-    shown = {*TAGS.values(), "step", "evaluation"}
+    shown = {*TAGS.values(), "step", "evaluation", "evaluations"}
     assert shown == {field.name for field in dataclasses.fields(Snapshot)}, "evaluations are points of their own"
 
 
