@@ -38,8 +38,8 @@ def main() -> int:
     print("| game | background | dead: first, second, third, hidden layer | rank | deviation of Q over states |")
     print("|---|---|---|---|---|", flush=True)
     for game in map(canonical_game, given.games):
-        config = Config(game=game, seed=given.seed, precision="float32", epsilon_start=1.0, epsilon_end=1.0)
-        config = dataclasses.replace(config, warmup_steps=given.steps, memory_size=given.steps, steps=4_000_000)
+        sizes = {"warmup_steps": given.steps, "memory_size": given.steps}
+        config = Config(game=game, seed=given.seed, precision="float32", epsilon_start=1.0, epsilon_end=1.0, **sizes)
         found = background(config)
         for grey in sorted({0, found}):
             dead, rank, deviation = learned(dataclasses.replace(config, background=grey), given.updates)

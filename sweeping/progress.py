@@ -1,5 +1,6 @@
 """How far the trials of a sweep are: read from their folders, shown as a table in a terminal and as lines elsewhere."""
 
+import collections
 import math
 import time
 from collections.abc import Sequence
@@ -109,12 +110,12 @@ class SweepDisplay:
         console.say(self.screen, text)
 
     def _summary(self) -> str:
-        numbers_of = {state: sum(s.state == state for s in self.standings) for state in (DONE, TRAINING, EVALUATING)}
+        numbers_of = collections.Counter(s.state for s in self.standings)
         running = numbers_of[TRAINING] + numbers_of[EVALUATING]
         words = [f"{numbers_of[DONE]} of {console.counted(len(self.standings), 'trial')} done", f"{running} running"]
         for state in (WAITING, FAILED):
-            if number := sum(s.state == state for s in self.standings):
-                words.append(f"{number} {state}")
+            if numbers_of[state]:
+                words.append(f"{numbers_of[state]} {state}")
         if speed := sum(s.speed for s in self.standings):
             left = sum(s.trial.config.steps - s.step for s in self.standings if s.state not in (DONE, FAILED))
             words += [f"{speed:,.0f} steps/s", f"{console.duration(left / speed)} left"]
