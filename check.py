@@ -55,7 +55,8 @@ VERSION_TESTS = [
         "workers",
     )
 ]
-PYTEST = ["pytest", "-n", "auto", "--maxprocesses", "8", "--dist", "worksteal"]
+# One more than there are cores: some tests wait for processes, terminals and clocks.
+PYTEST = ["pytest", "-n", str(min(8, (os.cpu_count() or 1) + 1)), "--dist", "worksteal"]
 # --no-compile: half a minute of one core for modules of which most are never imported; Python compiles the others then.
 INSTALL = ["pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
 
@@ -68,6 +69,7 @@ def main() -> int:
     for signum in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
         if signal.getsignal(signum) is signal.SIG_IGN:  # as after `python3 check.py &`; tests send Ctrl-C
             signal.signal(signum, signal.SIG_DFL)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every process would compile TensorFlow's modules again
     words = sys.argv[1:]
     leg = words.pop(0)[2:] if words[:1] and words[0] in ("--oldest", "--jax", "--torch") else ""
     folder = REPOSITORY / (f".venv-{leg}" if leg else ".venv")

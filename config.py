@@ -186,7 +186,7 @@ class Config:
     @property
     def average_interval(self) -> int:
         """Agent steps from one network that goes into the mean to the next."""
-        return math.ceil(self.steps / 1_000)
+        return max(self.train_interval, math.ceil(self.steps / 1_000))  # between updates it is the same network
 
     @property
     def num_updates(self) -> int:

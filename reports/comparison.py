@@ -22,6 +22,8 @@ from reports.page import write_page
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", "-.", ":")
 PANELS_A_ROW = 3
+NUMBERS = {"steps": "{:,}", "of": "{:,}", "score": "{:,.1f}", "low": "{:,.1f}", "high": "{:,.1f}"}  # on the page
+NUMBERS |= {"human-normalised": "{:.0%}"}
 FAR = 2.0  # heights of a panel that a human's score may be above it and still be drawn
 
 
@@ -130,7 +132,7 @@ def write_comparison(path: Path, comparison: Comparison) -> int:
             for (ours, theirs), each in comparison.improvements.items()
         ],
         games=comparison.games,
-        runs=_without_empty_columns(comparison.runs),
+        runs=[_for_people(row) for row in _without_empty_columns(comparison.runs)],
         settings=comparison.settings,
         remarks=comparison.remarks,
         commands=[shlex.join(words) for words in comparison.commands],
@@ -139,6 +141,12 @@ def write_comparison(path: Path, comparison: Comparison) -> int:
 
 def _without_empty_columns(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if any(each[name] != "" for each in rows)} for row in rows]
+
+
+def _for_people(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: NUMBERS[name].format(value) if name in NUMBERS and value != "" else value for name, value in row.items()
+    }
 
 
 def _curves(panels: Sequence[Panel]) -> Any:

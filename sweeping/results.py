@@ -259,7 +259,7 @@ def _game_row(game: str, setting: str, group: list[Result]) -> dict[str, str]:
 def _run_row(result: Result, setting: str) -> dict[str, Any]:
     config, scores = result.config, list(result.scores)
     interval = summary(scores, config.game)["mean_interval_95"] if len(scores) > 1 else None
-    has_score, has_references = not math.isnan(result.score), config.game in REFERENCES
+    has_score = not math.isnan(result.score)
     return {
         "run": result.folder.name,
         "game": config.game,
@@ -267,14 +267,18 @@ def _run_row(result: Result, setting: str) -> dict[str, Any]:
         "seed": config.seed,
         "steps": result.steps,
         "of": result.steps_to_do,
-        "score": f"{result.score:.6g}" if has_score else "",
-        "low": f"{interval[0]:.6g}" if interval else "",
-        "high": f"{interval[1]:.6g}" if interval else "",
-        "human-normalised": f"{human_normalised(config.game, result.score):.4f}"
-        if has_score and has_references
+        "score": _rounded(result.score) if has_score else "",
+        "low": _rounded(interval[0]) if interval else "",
+        "high": _rounded(interval[1]) if interval else "",
+        "human-normalised": _rounded(human_normalised(config.game, result.score))
+        if has_score and config.game in REFERENCES
         else "",
         "how": result.how,
     }
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")
 
 
 def _remarks(results: Sequence[Result]) -> list[str]:

@@ -194,11 +194,12 @@ def test_a_report_is_a_page_a_table_and_a_picture(runs, command):
     assert "<b>hand" not in page and "&lt;b&gt;hand" in page
     assert not re.search(r"""(src|href)=["'](?!data:)""", page), "nothing is fetched"
     assert "python sweep.py --games breakout pong" in page
+    assert re.search(r"<td>pong-0.002-1</td>.*<td>1,000</td><td>1,000</td><td>6.0</td>.*<td>76%</td>", page)
     with open(runs / "comparison/table.csv", newline="") as file:
         rows = {row["run"]: row for row in csv.DictReader(file)}
     assert len(rows) == 9
     row = rows["pong-0.002-1"]
-    assert (row["score"], row["steps"], row["how"]) == ("6", "1000", "2 full games of pong")
+    assert (row["score"], row["steps"], row["how"]) == ("6.0", "1000", "2 full games of pong")
     assert float(row["human-normalised"]) == pytest.approx((6 + 20.7) / (14.6 + 20.7), abs=1e-4)
     assert (rows["<b>hand"]["score"], rows["<b>hand"]["human-normalised"]) == ("3.5", "")
     with Image.open(runs / "comparison/curves.png") as image:

@@ -272,11 +272,12 @@ class TestInATerminal:
             found = re.search(r"agent steps ([\d,]+)", shown())
             return int(found[1].replace(",", "")) if found else 0
 
-        wait_for(lambda: steps() > 5, process)
-        assert "space: pause" in shown()
-        assert re.search(r"Breakout · game 1 of 1 · \d+ points? · [1-5] li", shown())
-        colours = {cell.fg for row in screen.buffer.values() for cell in row.values()}
-        assert {"8e8e8e", "c84848"} <= colours  # wall, highest bricks
+        def colours():
+            return {cell.fg for row in screen.buffer.values() for cell in row.values()}
+
+        wait_for(lambda: steps() > 5 and "space: pause" in shown(), process)
+        wait_for(lambda: re.search(r"Breakout · game 1 of 1 · \d+ points? · [1-5] li", shown()), process)
+        wait_for(lambda: shown() and {"8e8e8e", "c84848"} <= colours(), process)  # wall, highest bricks
         os.write(ours, b" ")
 
         def stands_still():

@@ -72,7 +72,7 @@ def steps_per_second(agent, environments: list, first_step: int, seconds: float 
 
 def check_memory(config: Config, num_workers: int = 0) -> int:
     """The bytes that the training will need; refuses, before anything is allocated, what the machine does not have."""
-    per_observation = bytes_per_observation(config.game)
+    per_observation = bytes_per_observation(config.game, min(config.steps, 1_000))
     program, present = BYTES_OF_PROGRAM + num_workers * BYTES_OF_WORKER, psutil.virtual_memory().total
     needed = program + int(config.memory_size * per_observation)
     if needed > present:
