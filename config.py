@@ -126,8 +126,8 @@ class Config:
     terminal_on_life_loss: bool = option(True, "a lost life ends the return, not the game (Mnih et al. 2015)")
     average_window: int = option(
         25,
-        "evaluate and save the mean of so many networks, each a thousandth of the training apart (Polyak & Juditsky "
-        "1992); 1 is the last network alone",
+        "evaluate and save the mean of so many networks, each a thousandth of the training or an update apart (Polyak "
+        "& Juditsky 1992); 1 is the last network alone",
         low=1,
         high=1_000,
     )
