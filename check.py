@@ -7,6 +7,8 @@ without changing a file) and tests. Words after the command go to pytest: python
                                  requirements.txt allows, on the oldest Python, if there is a Python 3.10 here
     python3 check.py --jax       the tests that depend on Keras' backend, in .venv-jax, without TensorFlow
     python3 check.py --torch     the same on Torch; it may be a download of gigabytes
+
+With --set-up after it, each of these commands makes its environment and ends.
 """
 
 import os
@@ -79,7 +81,10 @@ def main() -> int:
     settings = {"KERAS_BACKEND": leg, "JAX_PLATFORMS": "cpu"} if leg in BACKENDS else {}
     if leg == "jax":
         settings |= JAX_CACHE | {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
-    for command in commands(leg, folder, words):
+    todo = commands(leg, folder, words)
+    if words == ["--set-up"]:
+        todo = [command for command in todo if command[0] == "pip"]
+    for command in todo:
         print("$ python -m", *command, flush=True)
         status = subprocess.run([python, "-m", *command], cwd=REPOSITORY, env=os.environ | settings).returncode
         if status:
