@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # Exit statuses. A fault of the program has its own: Python's 1 would say that a score was not reached.
 DONE, SCORE_NOT_REACHED, BAD_INPUT, DIVERGED, FAILED, STOPPED = 0, 1, 2, 3, 70, 130
 TRIAL_FAILED = 1  # of a sweep
+NOTEBOOK_COLUMNS = 100  # what is longer goes out of sight
 
 
 class UsageError(ValueError):
@@ -106,8 +107,9 @@ def duration(seconds: float) -> str:
 
 
 def say(screen: Any, text: str) -> None:
-    """Prints sentences on a Rich console, broken between words where a terminal is narrow."""
-    screen.print(text, soft_wrap=not screen.is_terminal, highlight=False, markup=False)
+    """Prints sentences on a Rich console, broken between words where a terminal or a notebook is narrow."""
+    is_narrow = screen.is_terminal or screen.is_jupyter
+    screen.print(text, soft_wrap=not is_narrow, highlight=False, markup=False)
 
 
 def run(main: Callable[[], int], *mistakes: type[Exception]) -> None:
@@ -137,7 +139,10 @@ def screen() -> Console:
     """Where a command prints. Square brackets and colons in a text are what they are, no markup."""
     from rich.console import Console  # here: some tools do without it
 
-    return Console(highlight=False, markup=False, emoji=False)
+    screen = Console(highlight=False, markup=False, emoji=False)
+    if screen.is_jupyter:
+        screen.width = NOTEBOOK_COLUMNS
+    return screen
 
 
 def start_keras() -> None:

@@ -1,6 +1,7 @@
 """What is going on, kept up to date where a person waits for it."""
 
 import math
+import textwrap
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -70,7 +71,7 @@ class Status:
     def _update_cell(self, line: str) -> None:
         from IPython.display import display
 
-        data = {"text/plain": line}
+        data = {"text/plain": textwrap.fill(line, self.console.width)}
         if self._cell is None:
             self._cell = display(data, raw=True, display_id=True)
         else:
