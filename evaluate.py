@@ -209,7 +209,7 @@ def main() -> int:
             f"(random {random}, human {human}: Wang et al. 2016)"
         )
     if arguments.html and games is not None:
-        screen.print("Writing the page, with three games in it ...")
+        screen.print(f"Writing the page, with {'three games' if len(scores) > 2 else 'the best game'} in it ...")
         with files.in_words(arguments.html):
             size = write_page(arguments.html, arguments.policy, policy, protocol, scores, games)
         screen.print(f"The page is {arguments.html}, {size / 1e6:.1f} MB; nothing else is needed to read it.")

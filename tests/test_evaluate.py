@@ -125,12 +125,15 @@ def test_the_page_shows_the_games_and_the_training_that_made_the_policy(folder):
     (run_folder / "metrics.csv").write_text("step,seconds,score,evaluation\n500,2,1,nan\n1000,4,2,3\n")
     process = run(folder, "--policy", "trained.h5", "--episodes", 3, "--html", "page.html", "--epsilon", 0.5)
     assert (process.returncode, process.stderr) == (0, "")
-    assert "The page is page.html, " in process.stdout
+    assert "with three games in it" in process.stdout and "The page is page.html, " in process.stdout
     page = (folder / "page.html").read_text()
     for words in ("Best game", "Median game", "Worst game", "How it learned", "3 full games of breakout, epsilon 0.5"):
         assert words in page
     assert "python train.py --steps 5000 --seed 7 --no-log-rewards\n" in page
     assert "python evaluate.py --policy trained.h5 --episodes 3 --epsilon 0.5 --sticky 0 --seed 0" in page
+    process = run(folder, "--policy", "trained.h5", "--episodes", 1, "--html", "one.html", "--epsilon", 0.5)
+    assert "with the best game in it" in process.stdout
+    assert "Median game" not in (folder / "one.html").read_text()
 
 
 def test_a_page_that_cannot_be_written_is_found_before_the_games(folder):
