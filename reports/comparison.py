@@ -22,8 +22,12 @@ from reports.page import write_page
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", "-.", ":")
 PANELS_A_ROW = 3
-NUMBERS = {"steps": "{:,}", "of": "{:,}", "score": "{:,.1f}", "low": "{:,.1f}", "high": "{:,.1f}"}  # on the page
-NUMBERS |= {"human-normalised": "{:.0%}"}
+# The numbers of a run, as people read them.
+NUMBERS = {
+    **dict.fromkeys(("steps", "of"), "{:,}"),
+    **dict.fromkeys(("score", "low", "high"), "{:,.1f}"),
+    "human-normalised": "{:.0%}",
+}
 FAR = 2.0  # heights of a panel that a human's score may be above it and still be drawn
 
 
