@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from typing import Any
 
 import ale_py
 import gymnasium
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from environments import atari
 from environments.atari import AtariEnvironment, UnknownGameError, canonical_game
 
 NOOP, FIRE = ale_py.Action.NOOP, ale_py.Action.FIRE
@@ -122,6 +124,26 @@ def test_the_module_needs_no_keras_and_ale_prints_no_banner():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_a_console_is_switched_on_once_and_only_when_it_is_needed(monkeypatch):
+    """It takes 0.1 to 0.2 s each time, and a training has 32."""
+    AtariEnvironment(game="pong")  # what its cartridge has is known from now on
+    switched_on, power_on = list[tuple](), atari._power_on
+
+    def counted(*words):
+        switched_on.append(words)
+        return power_on(*words)
+
+    monkeypatch.setattr(atari, "_power_on", counted)
+    environment, other = (AtariEnvironment(game="pong") for _ in range(2))
+    assert switched_on == []
+    environment.reset(seed=3)
+    environment.reset()
+    assert switched_on == [("pong", 0.0, 3)]
+    other.set_state(environment.get_state())
+    assert len(switched_on) == 2
+    assert play(other, 20) == play(environment, 20)
 
 
 @pytest.mark.filterwarnings("ignore:.*the `seed` function")  # which keras_rl gives back to all environments
@@ -287,7 +309,7 @@ def test_fire_is_pressed_at_the_start_and_after_every_life_so_that_the_game_goes
 
 def test_every_frame_of_a_step_counts_those_of_fire_included():
     counter = FrameCounter()
-    environment = AtariEnvironment(noop_max=0, on_frame=counter)
+    environment: Any = AtariEnvironment(noop_max=0, on_frame=counter)
     environment.reset(seed=1)
     environment._ale = PayingALE(environment._ale)
     rewards, terminated = [], False
