@@ -4,13 +4,11 @@ import itertools
 import json
 import os
 import platform
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from commands import run
 
 import console
 from evaluation.protocol import build_test_agent
@@ -19,7 +17,6 @@ from keras_rl.bridge import clone_model
 from keras_rl.learner import Learner, set_compute_dtype
 from models.policy_file import TrainedPolicy, save_policy
 
-REPOSITORY = Path(__file__).parents[1]
 SHAPES = [(8, 8, 4, 32), (4, 4, 32, 64), (3, 3, 64, 64), (3136, 512), (512, 4)]
 BACKEND = keras.backend.backend()
 
@@ -32,11 +29,6 @@ def folder(tmp_path_factory):
     weights[-1] = np.array([0.0, 0, 1, 0])
     save_policy(folder / "policy.h5", weights, {"game": "breakout"})
     return folder
-
-
-def run(folder, script, *words):
-    command = [sys.executable, REPOSITORY / script, *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280)
 
 
 def nature_cnn_in_numpy(weights, states):
@@ -159,7 +151,7 @@ def test_bfloat16_is_for_the_arithmetic_and_the_weights_stay_float32():
 @pytest.mark.slow
 def test_evaluating_gives_the_same_scores_on_every_backend(folder):
     path = folder / "scores.json"
-    process = run(folder, "evaluate.py", "--episodes", "6", "--epsilon", "0.3", "--json", str(path))
+    process = run(folder, "evaluate", "--episodes", 6, "--epsilon", 0.3, "--json", path)
     assert (process.returncode, process.stderr) == (0, "")
     facts = json.loads(path.read_text())
     assert next(iter(facts["versions"])) == BACKEND
@@ -169,6 +161,6 @@ def test_evaluating_gives_the_same_scores_on_every_backend(folder):
 @pytest.mark.slow
 def test_playing_works_and_is_recorded_with_what_the_network_looks_at(folder):
     words = ["--no-window", "--saliency", "--record", "game.webp", "--episodes", "1", "--max-steps", "30"]
-    process = run(folder, "play.py", *words)
+    process = run(folder, "play", *words)
     assert (process.returncode, process.stderr) == (0, "")
     assert "Game 1 is in game.webp" in process.stdout

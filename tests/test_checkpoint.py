@@ -521,7 +521,7 @@ def train(folder, *words, patch=""):
 @pytest.fixture(scope="module")
 def undisturbed_300(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed_300")
-    ended = train(folder, *WORDS)
+    ended = train(folder, *WORDS, "--workers", "0")
     assert ended.returncode == 0, ended.stderr
     return folder
 
@@ -536,7 +536,7 @@ def killed_at_250(tmp_path_factory):
         "    if self.model.step == 250: KILL\n"
         "Evaluator.on_step_end = on_step_end\n"
     )
-    ended = train(folder, *WORDS, patch=patch)
+    ended = train(folder, *WORDS, "--workers", "0", patch=patch)
     assert ended.returncode == -9, ended.stderr
     return folder
 

@@ -77,8 +77,9 @@ def test_the_keras_rl_preset_has_the_numbers_of_keras_rls_example():
 )
 def test_the_games_of_a_preset_look_as_its_source_sees_them(preset, as_seen_by_keras_rl):
     """keras-rl's example: the last frame as it is, FIRE left to the agent. Else: the maximum of two, FIRE pressed."""
-    games = build_environments(parse("--preset", preset, "--seed", "1"))
-    for index, (game, is_raw) in enumerate(zip(games, as_seen_by_keras_rl, strict=False)):
+    number = str(len(as_seen_by_keras_rl))
+    games = build_environments(parse("--preset", preset, "--seed", "1", "--num-environments", number))
+    for index, (game, is_raw) in enumerate(zip(games, as_seen_by_keras_rl, strict=True)):
         twin = AtariEnvironment(game="breakout", max_of_two=not is_raw, press_fire=not is_raw)
         other = AtariEnvironment(game="breakout", max_of_two=is_raw, press_fire=not is_raw)
         for environment in (twin, other):

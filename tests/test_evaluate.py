@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from commands import OLD_CONSOLE, REPOSITORY, Command, mistake
+from commands import OLD_CONSOLE, REPOSITORY, mistake, run
 
 from config import Config
 from evaluation.protocol import Protocol, score_games
@@ -27,26 +27,21 @@ def folder(tmp_path_factory):
     return folder
 
 
-def run(folder, *words, env=None):
-    return subprocess.run(
-        [sys.executable, str(REPOSITORY / "evaluate.py"), *map(str, words)],
-        cwd=folder,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
+def run_anew(folder, *words, env):
+    """evaluate.py, to which the environment is known from Python's start."""
+    command = [sys.executable, str(REPOSITORY / "evaluate.py"), *map(str, words)]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=280)
 
 
 @pytest.fixture(scope="module")
 def evaluated(folder):
-    """What two evaluations with different seeds print, without Unicode, and report; the second has not enough."""
-    ended = []
-    for seed, min_score in ((1, 0), (2, 400)):
-        path = folder / f"{seed}.json"
-        words = ["--episodes", 6, "--epsilon", 0.5, "--seed", seed, "--min-score", min_score, "--json", path]
-        ended.append((run(folder, *words, env=os.environ | OLD_CONSOLE), json.loads(path.read_text())))
-    return ended
+    """What two evaluations with different seeds print and report; the first has no Unicode, the second not enough."""
+    words = ["--episodes", 6, "--epsilon", 0.5, "--json"]
+    ended = [
+        run_anew(folder, *words, "1.json", "--seed", 1, "--min-score", 0, env=os.environ | OLD_CONSOLE),
+        run(folder, "evaluate", *words, "2.json", "--seed", 2, "--min-score", 400),
+    ]
+    return [(process, json.loads((folder / f"{seed}.json").read_text())) for seed, process in enumerate(ended, start=1)]
 
 
 @pytest.mark.slow
@@ -54,11 +49,11 @@ class TestAnEvaluation:
     def test_it_says_and_reports_the_scores_of_full_games(self, evaluated):
         for process, report in evaluated:
             assert process.stderr == ""
-            assert process.stdout.isascii()
             assert "6 full games of breakout, epsilon 0.5, sticky actions 0" in process.stdout
             assert len(report["scores"]) == 6
             assert report["mean"] == np.mean(report["scores"])
             assert report["policy_facts"]["run"] == "right"
+        assert evaluated[0][0].stdout.isascii()
 
     def test_another_seed_gives_other_scores_and_the_same_the_same(self, evaluated, folder):
         first, other = (report["scores"] for _, report in evaluated)
@@ -123,7 +118,9 @@ def test_the_page_shows_the_games_and_the_training_that_made_the_policy(folder):
     run_folder.mkdir(parents=True)
     (run_folder / "config.json").write_text(json.dumps({**config, "out": "policy.h5"}))
     (run_folder / "metrics.csv").write_text("step,seconds,score,evaluation\n500,2,1,nan\n1000,4,2,3\n")
-    process = run(folder, "--policy", "trained.h5", "--episodes", 3, "--html", "page.html", "--epsilon", 0.5)
+    process = run(
+        folder, "evaluate", "--policy", "trained.h5", "--episodes", 3, "--html", "page.html", "--epsilon", 0.5
+    )
     assert (process.returncode, process.stderr) == (0, "")
     assert "with three games in it" in process.stdout and "The page is page.html, " in process.stdout
     page = (folder / "page.html").read_text()
@@ -131,7 +128,7 @@ def test_the_page_shows_the_games_and_the_training_that_made_the_policy(folder):
         assert words in page
     assert "python train.py --steps 5000 --seed 7 --no-log-rewards\n" in page
     assert "python evaluate.py --policy trained.h5 --episodes 3 --epsilon 0.5 --sticky 0 --seed 0" in page
-    process = run(folder, "--policy", "trained.h5", "--episodes", 1, "--html", "one.html", "--epsilon", 0.5)
+    process = run(folder, "evaluate", "--policy", "trained.h5", "--episodes", 1, "--html", "one.html", "--epsilon", 0.5)
     assert "with the best game in it" in process.stdout
     assert "Median game" not in (folder / "one.html").read_text()
 
@@ -163,8 +160,8 @@ def keras_json(folder, **settings):
 @pytest.mark.slow
 def test_a_keras_json_with_other_numbers_changes_no_score(chooser):
     words = ["--episodes", 2, "--json"]
-    plain = Command(chooser, "evaluate", *words, "plain.json").wait()
-    other = run(chooser, *words, "other.json", env=keras_json(chooser, floatx="float16"))
+    plain = run(chooser, "evaluate", *words, "plain.json")
+    other = run_anew(chooser, *words, "other.json", env=keras_json(chooser, floatx="float16"))
     assert (plain.returncode, other.returncode) == (0, 0), other.stderr
     scores = [json.loads((chooser / name).read_text())["scores"] for name in ("plain.json", "other.json")]
     assert scores[0] == scores[1]
@@ -179,7 +176,7 @@ def test_a_backend_that_is_not_there_is_one_sentence(folder, where, backend):
     environment = keras_json(folder, **({"backend": backend} if where == "keras.json" else {}))
     environment.pop("KERAS_BACKEND", None)
     environment |= {"KERAS_BACKEND": backend} if where == "KERAS_BACKEND" else {}
-    process = run(folder, env={**environment, "PYTHONPATH": str(missing.parent)})
+    process = run_anew(folder, env={**environment, "PYTHONPATH": str(missing.parent)})
     assert process.returncode == 2
     assert process.stderr.count("\n") == 1
     assert backend in process.stderr and "set KERAS_BACKEND=tensorflow" in process.stderr

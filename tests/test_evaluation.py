@@ -136,7 +136,7 @@ def test_a_training_does_not_notice_that_it_is_evaluated():
 
 
 def test_games_leave_the_random_generators_as_they_were():
-    config = Config(precision="float32")
+    config = Config(num_environments=1, precision="float32")
     policy = TrainedPolicy(tuple(build_agent(config, build_environments(config)).plain_weights()), {})
     before = str(get_random_state())
     protocol = Protocol("breakout", 3, epsilon=0.9, max_steps=20, seed=5)

@@ -11,10 +11,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 import psutil
 import pytest
+from commands import REPOSITORY, run
 
 import console
 import sweep
@@ -24,7 +24,6 @@ from sweeping.attempt import Order, attempt, attempts, unlike_machines
 from sweeping.plan import Trial, plan
 from sweeping.progress import last_row
 
-REPOSITORY = Path(__file__).parents[1]
 OPTIONS = [
     *("--preset", "smoke", "--steps", "700", "--num-environments", "2", "--batch-size", "8", "--memory-size", "1000"),
     *("--evaluations", "0"),
@@ -375,14 +374,13 @@ class TestASweepThatIsInterruptedInEveryWay:
     @pytest.mark.parametrize("killed", ["worker", "node"])
     def test_a_trial_whose_worker_or_machine_was_killed_ends_like_an_undisturbed_twin(self, story, killed, tmp_path):
         name = story[killed]
-        run = story["folder"] / "s/runs" / name
-        assert "$ python train.py --resume" in (run / "log.txt").read_text()
-        assert len({each["token"] for each in attempts(run)}) >= 2
+        folder = story["folder"] / "s/runs" / name
+        assert "$ python train.py --resume" in (folder / "log.txt").read_text()
+        assert len({each["token"] for each in attempts(folder)}) >= 2
         game, seed = name.split("-seed")
         words = ["--game", game, "--seed", seed, "--run", name, "--out", "policy.h5", "--workers", "0", *OPTIONS]
         threads = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, str(REPOSITORY / "train.py"), *words]
-        subprocess.run(command, cwd=tmp_path, env=os.environ | threads, check=True, capture_output=True, timeout=900)
+        assert run(tmp_path, "train", *words, **threads).returncode == 0
         (tmp_path / "policy.h5").rename(tmp_path / "runs" / name / "policy.h5")
-        assert result(run) == result(tmp_path / "runs" / name)
-        assert load_policy(run / "policy.h5").facts["finished"] is True
+        assert result(folder) == result(tmp_path / "runs" / name)
+        assert load_policy(folder / "policy.h5").facts["finished"] is True

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from commands import OLD_CONSOLE, REPOSITORY, mistake
+from commands import OLD_CONSOLE, REPOSITORY, mistake, run
 
 import console
 from config import Config
@@ -30,16 +30,12 @@ def command(*words):
     return [sys.executable, str(REPOSITORY / "train.py"), *map(str, words)]
 
 
-def run(folder, *words):
-    """A training that prints no Unicode."""
-    env = os.environ | OLD_CONSOLE
-    return subprocess.run(command(*words), cwd=folder, env=env, capture_output=True, text=True, timeout=280)
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
+    """A training that prints no Unicode."""
     folder = tmp_path_factory.mktemp("finished")
-    return folder, run(folder, *TINY, "--run", "first", "--seed", "3")
+    words, env = command(*TINY, "--run", "first", "--seed", "3"), os.environ | OLD_CONSOLE
+    return folder, subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, timeout=280)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +43,7 @@ def finished_again(finished):
     """The same training once more, over a copy of the policy of the first."""
     folder, _ = finished
     (folder / "other.h5").write_bytes((folder / "policy.h5").read_bytes())
-    return folder, run(folder, *TINY, "--run", "second", "--seed", "3", "--out", "other.h5")
+    return folder, run(folder, "train", *TINY, "--run", "second", "--seed", "3", "--out", "other.h5")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +53,12 @@ def further(finished):
     before = (folder / "policy.h5").read_bytes()
     process = run(
         folder,
+        "train",
         *SHORT,
+        "--evaluations",
+        "1",
+        "--evaluation-games",
+        "1",
         "--start-from",
         "policy.h5",
         "--learning-rate",
@@ -154,7 +155,7 @@ class TestATraining:
         folder, process, _ = further
         assert "everything else in kept/runs/further." in process.stdout
         assert (folder / "kept/runs/further/metrics.csv").exists()
-        again = run(folder, "--resume", "--runs-dir", "kept/runs")
+        again = run(folder, "train", "--resume", "--runs-dir", "kept/runs")
         assert (again.returncode, again.stderr) == (0, "")
         assert again.stdout.startswith("kept/runs/further has done its 560 steps, and smoke.h5 is its policy;")
 
@@ -240,18 +241,10 @@ def test_a_worker_that_is_killed_ends_the_training_in_one_sentence_and_it_can_go
 @pytest.mark.skipif(os.name == "nt", reason="needs a POSIX limit on file sizes")
 def test_when_no_policy_can_be_written_it_says_so_and_leaves_the_old_one_as_it_was(tmp_path):
     """A limit of 1 MB for any file stands for a full disk: the system really refuses the write."""
-    import resource
-
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))"
     (tmp_path / "policy.h5").write_bytes(b"precious")
-    process = subprocess.run(
-        command(*TINY, "--steps", "200", "--run", "full"),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20)),
-    )
+    words = [*TINY, "--steps", "200", "--run", "full"]
+    process = run(tmp_path, "train", *words, patch=limit, TMPDIR=tmp_path)
     assert process.returncode == 2, process.stdout
     assert "Traceback" not in process.stderr
     assert "cannot be written" in process.stderr
