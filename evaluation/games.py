@@ -8,14 +8,14 @@ from environments.atari import games
 from evaluation.protocol import Protocol
 from evaluation.reference_scores import REFERENCES
 
-# Reports of `evaluate.py --json`: to have a game's score in the list, put one there.
+# Reports of `evaluate.py --json`: to have a game's score in the list, put one there, or in a folder there.
 REPORTS = Path(__file__).parents[1] / "docs/training"
 
 
 def own_reports(folder: Path = REPORTS) -> dict[str, dict[str, Any]]:
     """Reports of `evaluate.py --json` by game: those by its default protocol, of several the one of highest mean."""
-    found = [json.loads(path.read_text()) for path in folder.glob("*.json")]
-    reports = [each for each in found if "scores" in each]  # beside them lies a training's config.json
+    found = [json.loads(path.read_text()) for path in folder.rglob("*.json")]
+    reports = [each for each in found if "scores" in each]  # beside them lie the config.json of trainings
     usual = [each for each in reports if each["protocol"] == str(Protocol(each["game"], len(each["scores"])))]
     return {each["game"]: each for each in sorted(usual, key=lambda each: each["mean"])}
 
@@ -31,7 +31,7 @@ def list_of_games() -> str:
         lines.append(line.rstrip())
     lines += [
         "",
-        "Mean raw scores of full games. random, human: Wang et al. 2016. here: this repository's best policy, see",
+        "Mean raw scores of full games. random, human: Wang et al. 2016. here: the best training measured, see",
         "docs/results.md. Every game of the list can be trained with --game.",
     ]
     return "\n".join(lines)
