@@ -292,8 +292,9 @@ def story(tmp_path_factory):
         with ray_node(folder, *head) as first:
             until(lambda: "Ray runtime started" in (folder / "ray.log").read_text())
             with ray_node(folder, f"--address={address}") as second, started(folder, "--address", address) as driver:
-                story["worker"] = _kill(folder, first, 0)
-                story["node"] = _kill(folder, second, 1)
+                on_first, on_second = _hold_one_on_each(folder, [first, second])
+                story["worker"] = _kill(on_first, 0)
+                story["node"] = _kill(on_second, 1)
                 _, training = until(lambda: evaluations(folder) and one_begun(folder))
                 with paused(training):
                     story["trainings"] = list(trainings(folder).values())
@@ -318,16 +319,30 @@ def story(tmp_path_factory):
     return story
 
 
-def _kill(folder, node, generation):
-    """Kills the Ray worker (0) of a training on this node, or the node itself (1), in the middle of it."""
+def _hold_one_on_each(folder, nodes):
+    """The names and processes of a training on each node, stopped in the middle of it, so that none ends before."""
+    held = {}
 
-    def here():
-        name, training = one_begun(folder) or ("", None)
-        return training and node.pid in [parent.pid for parent in training.parents()] and (name, training)
+    def all_held():
+        for name in TRIALS:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if training := begun(folder, name):
+                    parents = {parent.pid for parent in training.parents()}
+                    for node in nodes:
+                        if node.pid in parents and node.pid not in held:
+                            training.suspend()
+                            held[node.pid] = name, training
+        return len(held) == len(nodes)
 
-    name, training = until(here)
-    with paused(training):
-        training.parents()[generation].kill()  # a training's parent is the worker, whose parent is the node
+    until(all_held)
+    return [held[node.pid] for node in nodes]
+
+
+def _kill(held, generation):
+    """Kills the Ray worker (0) of a training that is held, or its node (1), and lets the training go on."""
+    name, training = held
+    training.parents()[generation].kill()  # a training's parent is the worker, whose parent is the node
+    training.resume()
     gone, _ = psutil.wait_procs([training], timeout=200)
     assert gone, "the training has outlived the process that it belonged to"
     return name
