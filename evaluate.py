@@ -50,19 +50,22 @@ def play_with_progress(
     screen: Console,
     games: list | None = None,
     workers: Workers = HERE,
-) -> list[float]:
-    """The raw scores of the games of a protocol, said meanwhile how far they are; the rest as for `score_games`."""
+) -> tuple[list[float], list[int]]:
+    """Raw scores and agent steps of the games of a protocol, said meanwhile how far they are; see `score_games`."""
     from keras_rl import rl
+
+    lengths: list[int] = []
 
     class Watch(rl.callbacks.Callback):
         def on_step_end(self, step, logs):
             progress.step(logs["episode"])
 
         def on_episode_end(self, episode, logs):
+            lengths.append(logs["nb_episode_steps"])
             progress.end_game(episode, logs["episode_score"])
 
     with GamesProgress(screen, protocol.episodes) as progress:
-        return score_games(policy, protocol, [Watch()], games, workers)
+        return score_games(policy, protocol, [Watch()], games, workers), lengths
 
 
 def write_page(
@@ -71,6 +74,7 @@ def write_page(
     policy: TrainedPolicy,
     protocol: Protocol,
     scores: list[float],
+    result: dict[str, Any],
     games: list[dict[str, Any]],
 ) -> int:
     """Writes the page of an evaluation, with the best, the median and the worst game. Returns its size in bytes."""
@@ -87,7 +91,6 @@ def write_page(
     settings, trained_on = (_as_dict(policy.facts.get(name)) for name in ("config", "versions"))
     settings = up_to_date(settings) if settings else {}
     words = {name: policy.facts[name] for name in FACTS if name in policy.facts}
-    result = summary(scores, protocol.game)
     command = ["python", "evaluate.py", "--policy", str(policy_path), "--episodes", str(protocol.episodes)]
     command += ["--epsilon", f"{protocol.epsilon:g}", "--sticky", f"{protocol.sticky:g}", "--seed", str(protocol.seed)]
     command += ["--keras-rl-view"] * protocol.keras_rl_view
@@ -179,10 +182,10 @@ def main() -> int:
     try:
         with Workers(arguments.workers) as workers:
             console.start_keras()
-            scores = play_with_progress(policy, protocol, screen, games, workers)
+            scores, lengths = play_with_progress(policy, protocol, screen, games, workers)
     except WorkerError as error:
         raise console.UsageError(f"{error}; --workers 0 does without.") from error
-    result = summary(scores, game)
+    result = summary(scores, game, lengths)
     if arguments.json:
         facts = {
             "policy": str(arguments.policy),
@@ -190,6 +193,7 @@ def main() -> int:
             "protocol": str(protocol),
             **result,
             "scores": scores,
+            "steps": lengths,
             "policy_facts": policy.facts,
             "versions": console.versions(*PACKAGES),
         }
@@ -202,6 +206,8 @@ def main() -> int:
         f"standard deviation {result['standard_deviation']:.1f}, median {result['median']:g}, "
         f"minimum {result['minimum']:g}, maximum {result['maximum']:g}"
     )
+    if result["different_games"] < len(scores):
+        screen.print(f"different in score or length: {result['different_games']} of the {len(scores)} games")
     if "human_normalised" in result:
         random, human = REFERENCES[game]
         screen.print(
@@ -211,7 +217,7 @@ def main() -> int:
     if arguments.html and games is not None:
         screen.print(f"Writing the page, with {'three games' if len(scores) > 2 else 'the best game'} in it ...")
         with files.in_words(arguments.html):
-            size = write_page(arguments.html, arguments.policy, policy, protocol, scores, games)
+            size = write_page(arguments.html, arguments.policy, policy, protocol, scores, result, games)
         screen.print(f"The page is {arguments.html}, {size / 1e6:.1f} MB; nothing else is needed to read it.")
     if arguments.min_score is not None and result["mean"] < arguments.min_score:
         screen.print(f"That is below --min-score {arguments.min_score:g}.")

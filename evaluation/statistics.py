@@ -9,8 +9,15 @@ import numpy as np
 from evaluation.reference_scores import REFERENCES, human_normalised
 
 
-def summary(scores: list[float], game: str) -> dict[str, Any]:
-    """Statistics of raw scores; the interval is a bootstrap of the mean (Efron & Tibshirani 1993), 10,000 resamples."""
+def summary(scores: list[float], game: str, lengths: Sequence[int] = ()) -> dict[str, Any]:
+    """Statistics of games of a policy; the interval is a bootstrap of the mean (Efron & Tibshirani 1993).
+
+    Args:
+        scores: Raw, one a game.
+        game: ROM id.
+        lengths: Agent steps of each game, if they are known. With them the games are counted that differ in score or
+            length: without random actions a policy plays the same few again and again (Machado et al. 2018).
+    """
     draws = np.random.default_rng(0).choice(scores, (10_000, len(scores))).mean(axis=1)
     low, high = np.percentile(draws, [2.5, 97.5])
     result: dict[str, Any] = {
@@ -21,6 +28,8 @@ def summary(scores: list[float], game: str) -> dict[str, Any]:
         "maximum": max(scores),
         "mean_interval_95": [float(low), float(high)],
     }
+    if lengths:
+        result["different_games"] = len(set(zip(scores, lengths, strict=True)))
     if game in REFERENCES:
         result["human_normalised"] = human_normalised(game, result["mean"])
     return result

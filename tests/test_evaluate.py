@@ -60,6 +60,13 @@ class TestAnEvaluation:
         assert first != other
         assert score_games(load_policy(folder / "policy.h5"), Protocol("breakout", 6, epsilon=0.5, seed=1)) == first
 
+    def test_games_that_repeat_one_another_are_counted(self, folder):
+        ended = run(folder, "evaluate", "--episodes", 40, "--epsilon", 0, "--json", "greedy.json")
+        report = json.loads((folder / "greedy.json").read_text())
+        games = set(zip(report["scores"], report["steps"], strict=True))
+        assert report["different_games"] == len(games) < 40
+        assert f"different in score or length: {len(games)} of the 40 games" in ended.stdout
+
     def test_a_grader_gets_status_1_below_the_minimum_score(self, evaluated):
         (enough, _), (too_little, _) = evaluated
         assert (enough.returncode, too_little.returncode) == (0, 1)
@@ -98,6 +105,10 @@ def test_the_report_has_the_statistics_of_the_scores():
     assert result["standard_deviation"] == pytest.approx(np.std([1, 2, 3, 10], ddof=1))
     assert result["human_normalised"] == pytest.approx((4 - 1.7) / (30.5 - 1.7))
     assert "human_normalised" not in summary([1.0], "adventure")
+
+
+def test_games_of_equal_score_and_length_count_as_one():
+    assert summary([7.0, 7.0, 7.0, 2.0], "breakout", [50, 50, 60, 50])["different_games"] == 3
 
 
 def test_the_interval_covers_the_true_mean_as_often_as_it_says():

@@ -63,6 +63,7 @@ def page(tmp_path_factory):
             "minimum": 10,
             "maximum": 30,
             "mean_interval_95": [12.0, 28.0],
+            "different_games": 3,
             "human_normalised": 0.635,
         },
         scores=[10, 30, 20, 20],
@@ -129,6 +130,7 @@ def test_nothing_is_fetched_and_what_a_file_says_is_text(page):
     assert all(address.startswith("data:") for address in addresses)
     assert text.count("<script>") == text.count("</script>") == 1
     assert "Evaluated on 1 March 2026." in text
+    assert "full games, 3 of them different" in text
     assert "&lt;script&gt;alert(1)" in text
     assert "python train.py --run &#39;two words&#39;" in text
     assert "Settings" not in text  # of which nothing is known
