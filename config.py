@@ -83,7 +83,9 @@ class Config:
         low=1,
         changeable=True,
     )
-    n_step: int = option(3, "rewards in a return (Hessel et al. 2018: 3; Mnih et al. 2015: 1)", low=1, high=20)
+    n_step: int = option(
+        3, "rewards in a return (Hessel et al. 2018: 3; Mnih et al. 2015: 1)", low=1, high=20, changeable=True
+    )
     gamma: float = option(0.99, "discount factor (Mnih et al. 2015)", low=0, high=1, changeable=True)
     learning_rate: float = option(
         1e-3, "step size of Adam (Mnih et al. 2015, for RMSProp: 2.5e-4)", low=1e-7, high=1, changeable=True

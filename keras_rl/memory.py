@@ -261,7 +261,7 @@ class SequentialMemory(rl.memory.SequentialMemory):
         """Goes back to where `get_state` was called.
 
         Args:
-            state: What it returned, of a memory with the same arguments.
+            state: What it returned, of a memory with the same arguments; `n_step` may differ.
             entries: What `get_entries` returned up to then: everything that was still kept, oldest first.
 
         Raises:

@@ -561,12 +561,12 @@ class TestResumingTrainPy:
 
         done = train(folder, "--resume")
         assert done.returncode == 0 and "runs/a has done its 300 steps, and policy.h5 is its policy" in done.stdout
-        changed = ["--keras-rl-views", "0.5", "--learning-rate", "1e-5"]
+        changed = ["--keras-rl-views", "0.5", "--learning-rate", "1e-5", "--n-step", "1"]
         longer = train(folder, "--resume", "runs/a", "--steps", "350", *changed)
         assert longer.returncode == 0 and "Done: 350 agent steps, 50 of them" in longer.stdout
         facts = load_policy(folder / "policy.h5").facts
         assert facts["config"]["learning_rate"] == 1e-5
-        assert facts["changes"] == [{"keras_rl_views": 0.5, "learning_rate": 1e-5, "step": 300}]
+        assert facts["changes"] == [{"keras_rl_views": 0.5, "n_step": 1, "learning_rate": 1e-5, "step": 300}]
 
     def test_killed_before_the_last_policy_is_written_it_writes_it_when_resumed(self, tmp_path):
         words = [*WORDS, "--steps", "351", "--evaluations", "2"]

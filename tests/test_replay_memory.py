@@ -126,6 +126,20 @@ def test_n_step_transitions_are_those_of_a_naive_oracle(n_step, num_streams, lim
     assert len(seen) > 0.5 * min(limit, len(oracle)) - 20 * num_streams
 
 
+def test_a_memory_goes_on_with_returns_of_another_number_of_steps():
+    rng = np.random.default_rng(4)
+    episodes = random_episodes(rng, 30, first=1)
+    three, one, restored = (
+        SequentialMemory(150, window_length=4, n_step=n_step, rng=np.random.default_rng(5)) for n_step in (3, 1, 1)
+    )
+    for memory in (three, one):
+        for episode in episodes:
+            append_episode(memory, episode, 0)
+    restored.set_state(three.get_state(), [three.get_entries()])
+    for mine, theirs in zip(restored.sample_batch(500, 0.9), one.sample_batch(500, 0.9), strict=True):
+        np.testing.assert_array_equal(np.asarray(mine), np.asarray(theirs))
+
+
 def test_every_transition_is_drawn_equally_often():
     memory = SequentialMemory(64, window_length=1, rng=np.random.default_rng(0))
     for number in range(40):
