@@ -64,7 +64,7 @@ class Config:
     )
     background: int = option(
         -1,
-        "grey from 0 to 255 that the network sees as 0; -1 finds the game's most frequent one. In a bright field units "
+        "grey from 0 to 255 that the network sees as 0; -1 finds the game's median one. In a bright field units "
         "die in the first updates",
         low=-1,
         high=255,

@@ -10,7 +10,9 @@ RANDOM_STEPS = 200
 
 
 def background(config: Config) -> int:
-    """The grey, 0 to 255, that counts as 0: the option's, or the most frequent one over some steps of random play.
+    """The grey, 0 to 255, that counts as 0: the option's, or the median of all pixels over some steps of random play.
+
+    Where one grey has half of the screen it is the median. Battle Zone has sky, hills and a field of many greys.
 
     It is always the same for a game. It has an emulator and random numbers of its own, so a training loses none.
     """
@@ -25,4 +27,4 @@ def background(config: Config) -> int:
         pixels += np.bincount(small_grey(observation).ravel(), minlength=256)
         if terminated or truncated:
             environment.reset()
-    return int(pixels.argmax())
+    return int(np.searchsorted(np.cumsum(pixels), pixels.sum() / 2))
