@@ -10,7 +10,7 @@ from evaluation.reference_scores import REFERENCES, human_normalised
 
 
 def summary(scores: list[float], game: str, lengths: Sequence[int] = ()) -> dict[str, Any]:
-    """Statistics of games of a policy; the interval is a bootstrap of the mean (Efron & Tibshirani 1993).
+    """Statistics of games of a policy, with a bootstrap of the mean (Efron & Tibshirani 1993; 10,000 resamples).
 
     Args:
         scores: Raw, one a game.
