@@ -17,9 +17,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import console
-from config import Config
+from config import Config, up_to_date
 from environments.atari import UnknownGameError
-from evaluation.protocol import MAX_ENVIRONMENTS, Protocol, build_test_agent, load_policy_and_game
+from evaluation.protocol import Protocol, load_policy_and_game, score_games
 from keras_h5 import files
 
 
@@ -33,8 +33,10 @@ def main() -> int:
     given = parser.parse_args()
     console.start_keras()
     policy, game = load_policy_and_game(given.policy, None)
-    facts, names = policy.facts.get("config", {}), {field.name for field in dataclasses.fields(Config)}
-    config = Config(**{name: value for name, value in facts.items() if name in names})
+    if "config" not in policy.facts:
+        raise console.UsageError(f"{given.policy} does not say how it learned; give one that train.py saved.")
+    known = {field.name for field in dataclasses.fields(Config)}  # a policy may be older than an option's end
+    config = Config(**{name: value for name, value in up_to_date(policy.facts["config"]).items() if name in known})
     scores, values, returns = played(policy, config, Protocol(game, given.games, given.epsilon))
     print("| score | states | value | return | value - return |\n|---|---|---|---|---|")
     rows = scores // given.range
@@ -52,7 +54,7 @@ def played(policy, config: Config, protocol: Protocol) -> tuple[np.ndarray, np.n
     from processors.atari import AtariProcessor
 
     chosen: deque[float] = deque()  # values of the states that are yet to be stepped from
-    games: list[list[tuple[float, float, float, bool]]] = [[] for _ in range(protocol.episodes)]
+    games: list[list[tuple[float, float, bool]]] = [[] for _ in range(protocol.episodes)]
 
     class Valuing(rl.policy.EpsGreedyQPolicy):
         def select_action(self, q_values):
@@ -60,21 +62,20 @@ def played(policy, config: Config, protocol: Protocol) -> tuple[np.ndarray, np.n
             return super().select_action(q_values)
 
     class Recorder(rl.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            self.model.test_policy = Valuing(protocol.epsilon)
+
         def on_step_end(self, step, logs):
             info = logs["info"]
-            games[logs["episode"]].append((info["score"], chosen.popleft(), logs["reward"], bool(info["life_lost"])))
+            games[logs["episode"]].append((info["score"], chosen.popleft(), bool(info["life_lost"])))
 
-    np.random.seed(protocol.seed)
-    environments = [protocol.build_environment() for _ in range(min(MAX_ENVIRONMENTS, protocol.episodes))]
-    for index, environment in enumerate(environments):
-        environment.reset(seed=1_000 * protocol.seed + index)
-    dqn = build_test_agent(policy, Valuing(protocol.epsilon), len(environments))
-    dqn.processor = AtariProcessor(config.log_rewards, config.life_loss_penalty)
-    dqn.test(environments, nb_episodes=protocol.episodes, visualize=False, verbose=0, callbacks=[Recorder()])
-
+    score_games(policy, protocol, [Recorder()])
+    processor = AtariProcessor(config.log_rewards)
     columns = []
     for game in games:
-        scores, values, rewards, lives_lost = (np.array(column) for column in zip(*game, strict=True))
+        scores, values, lives_lost = (np.array(column) for column in zip(*game, strict=True))
+        gained = np.array([processor.process_reward(points) for points in np.diff(scores, prepend=0.0)])
+        rewards = gained - config.life_loss_penalty * lives_lost
         returns, later = np.empty(len(game)), 0.0
         for step in reversed(range(len(game))):
             ends = lives_lost[step] and config.terminal_on_life_loss
