@@ -5,7 +5,8 @@
 The value of a state is its highest Q-value. The return is the discounted sum of the rewards as the policy learned
 from them, up to the lost life or the end of the game. A value supposes that the best action is always taken, so the
 random actions have a part in the difference (van Hasselt et al. 2016, figure 3). Each game counts in the row of the
-score that it had in that state; a game that was cut short counts up to there.
+score that it had in that state; a game that was cut short counts up to there. The correlation of values and returns in
+a row says how well the values tell its states apart.
 """
 
 import dataclasses
@@ -38,13 +39,14 @@ def main() -> int:
     known = {field.name for field in dataclasses.fields(Config)}  # a policy may be older than an option's end
     config = Config(**{name: value for name, value in up_to_date(policy.facts["config"]).items() if name in known})
     scores, values, returns = played(policy, config, Protocol(game, given.games, given.epsilon))
-    print("| score | states | value | return | value - return |\n|---|---|---|---|---|")
+    print("| score | states | value | return | value - return | correlation |\n|---|---|---|---|---|---|")
     rows = scores // given.range
     for row in np.unique(rows):
         chosen = rows == row
         value, later = values[chosen].mean(), returns[chosen].mean()
         words = f"{given.range * row:,.0f} to {given.range * (row + 1) - 1:,.0f}"
-        print(f"| {words} | {chosen.sum():,} | {value:.2f} | {later:.2f} | {value - later:+.2f} |")
+        both = f"{np.corrcoef(values[chosen], returns[chosen])[0, 1]:.2f}" if chosen.sum() > 1 else ""
+        print(f"| {words} | {chosen.sum():,} | {value:.2f} | {later:.2f} | {value - later:+.2f} | {both} |")
     return console.DONE
 
 
