@@ -45,8 +45,8 @@ def main() -> int:
         chosen = rows == row
         value, later = values[chosen].mean(), returns[chosen].mean()
         words = f"{given.range * row:,.0f} to {given.range * (row + 1) - 1:,.0f}"
-        both = f"{np.corrcoef(values[chosen], returns[chosen])[0, 1]:.2f}" if chosen.sum() > 1 else ""
-        print(f"| {words} | {chosen.sum():,} | {value:.2f} | {later:.2f} | {value - later:+.2f} | {both} |")
+        correlation = f"{np.corrcoef(values[chosen], returns[chosen])[0, 1]:.2f}" if chosen.sum() > 1 else ""
+        print(f"| {words} | {chosen.sum():,} | {value:.2f} | {later:.2f} | {value - later:+.2f} | {correlation} |")
     return console.DONE
 
 
