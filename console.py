@@ -145,18 +145,23 @@ def screen() -> Console:
     return screen
 
 
+def use_onednn() -> None:
+    """Makes TensorFlow, if it is not imported yet, compute with oneDNN on PCs, unless TF_ENABLE_ONEDNN_OPTS is set.
+
+    By itself it does so only on newer CPUs; on one with AVX2 alone an update takes 0.63 of the time with it
+    (docs/backends.md), and ends in other bits.
+    """
+    if platform.machine() in ("x86_64", "AMD64"):
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+
 def start_keras() -> None:
     """Imports Keras, without a word about GPUs and CPUs unless that fails.
-
-    On PCs TensorFlow computes with
-    oneDNN, unless TF_ENABLE_ONEDNN_OPTS says otherwise. By itself it does so only on newer CPUs; on one with AVX2 alone
-    an update takes 0.63 of the time with it (docs/backends.md).
 
     Raises:
         UsageError: Keras is on a backend on which a network cannot learn.
     """
-    if platform.machine() in ("x86_64", "AMD64"):
-        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    use_onednn()
     with quiet_tensorflow():
         try:
             import keras

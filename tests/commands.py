@@ -104,6 +104,7 @@ def _processes():
         with unittest.mock.patch.dict(
             os.environ, PYTHONPATH=os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
         ):
+            console.use_onednn()  # too late once TensorFlow is imported
             forkserver.ensure_running()
     return context
 

@@ -74,6 +74,13 @@ def test_tensorflow_computes_with_onednn_unless_a_person_says_otherwise(monkeypa
     assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "0"
 
 
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="a PC's")
+def test_the_commands_of_these_tests_compute_as_a_persons_do(tmp_path):
+    """They are forked from a process that imported TensorFlow, which chose for them on a CPU with AVX2 alone."""
+    chosen = run(tmp_path, "train", "--help", patch="import os; print(os.environ.get('TF_ENABLE_ONEDNN_OPTS'))")
+    assert chosen.stdout.splitlines()[0] == os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1")
+
+
 def batch_of(size, seed=0):
     rng = np.random.default_rng(seed)
     state0, state1 = rng.normal(3, 2, (2, size, 6)).astype("f4")
