@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from sweeping.attempt import unlike_machines
 from sweeping.plan import MAX_EVALUATION_BYTES, sweep_command, usual_background
 from training.run import read_run
 
+MOST_BY_CHANCE = 1.1  # of the number of steps, from one training with --minutes to the next
 MOST_IN_A_LABEL = 3  # options; settings that differ in more are called A, B, C, ...
 
 
@@ -39,11 +40,11 @@ class Result:
     how: str  # it was evaluated: protocol, in words
 
     @property
-    def setting(self) -> tuple[tuple[str, Any], ...]:
+    def setting(self) -> dict[str, Any]:
         """All options but game and seed; the game's own background is -1, as in the options."""
         is_usual = self.config.background == usual_background(self.config.game)
         options = dataclasses.asdict(self.config) | ({"background": -1} if is_usual else {})
-        return tuple((name, value) for name, value in options.items() if name not in ("game", "seed"))
+        return {name: value for name, value in options.items() if name not in ("game", "seed")}
 
 
 def find_runs(places: Sequence[Path]) -> list[Path]:
@@ -91,9 +92,9 @@ def compare(results: Sequence[Result], title: str, commands: Sequence[Sequence[s
     labels, differing = _labels(results)
     games = sorted({result.config.game for result in results})
     groups: dict[tuple[str, str], list[Result]] = {}
-    for result in results:
-        groups.setdefault((labels[result.setting], result.config.game), []).append(result)
-    settings = list(dict.fromkeys(labels.values()))
+    for result, label in zip(results, labels, strict=True):
+        groups.setdefault((label, result.config.game), []).append(result)
+    settings = list(dict.fromkeys(labels))
     panels = [
         Panel(
             game,
@@ -114,7 +115,7 @@ def compare(results: Sequence[Result], title: str, commands: Sequence[Sequence[s
             for setting in settings
             if (setting, game) in groups
         ],
-        [_run_row(result, labels[result.setting]) for result in results],
+        [_run_row(result, label) for result, label in zip(results, labels, strict=True)],
         differing,
         _remarks(results),
         commands,
@@ -165,20 +166,47 @@ def _evaluation(folder: Path, config: Config, rows: list[dict[str, float]]) -> t
     return (), rows[-1]["evaluation"], how
 
 
-def _labels(results: Sequence[Result]) -> tuple[dict[Any, str], dict[str, dict[str, str]]]:
-    """What each setting is called, and the options that differ: their values in words, by setting."""
-    settings = list(dict.fromkeys(result.setting for result in results))
-    names = [name for name, _ in settings[0]]
-    differing = [name for name in names if len({dict(setting)[name] for setting in settings}) > 1]
-    labels = {}
-    for number, setting in enumerate(settings):
-        words = [f"{name.replace('_', '-')} {_in_words(dict(setting)[name])}" for name in differing]
-        labels[setting] = ", ".join(words) if len(words) <= MOST_IN_A_LABEL else f"setting {_letters(number)}"
+def _labels(results: Sequence[Result]) -> tuple[list[str], dict[str, dict[str, str]]]:
+    """What the setting of each run is called, and the options that differ: their values in words, by setting."""
+    options = [{name: _in_words(value) for name, value in result.setting.items()} for result in results]
+    if not _are_compared("precision", results):
+        for each in options:
+            del each["precision"]
+    if not _are_compared("steps", results):
+        similar = _similar(result.config.steps for result in results)
+        for result, each in zip(results, options, strict=True):
+            each["steps"] = similar[result.config.steps]
+    differing = [name for name in options[0] if len({each[name] for each in options}) > 1]
+    settings = [tuple(each[name] for name in differing) for each in options]
+    names = {}
+    for number, setting in enumerate(dict.fromkeys(settings)):
+        words = [f"{name.replace('_', '-')} {value}" for name, value in zip(differing, setting, strict=True)]
+        names[setting] = ", ".join(words) if len(words) <= MOST_IN_A_LABEL else f"setting {_letters(number)}"
     table = {
-        name.replace("_", "-"): {labels[setting]: _in_words(dict(setting)[name]) for setting in settings}
-        for name in differing
+        name.replace("_", "-"): {label: setting[column] for setting, label in names.items()}
+        for column, name in enumerate(differing)
     }
-    return labels, table
+    return [names[setting] for setting in settings], table
+
+
+def _are_compared(name: str, results: Sequence[Result]) -> bool:
+    """Whether a game and seed was trained with several values of an option that a machine may have decided."""
+    values: dict[Config, set[Any]] = {}
+    for result in results:
+        rest = dataclasses.replace(result.config, precision="auto", steps=1)
+        values.setdefault(rest, set()).add(getattr(result.config, name))
+    return any(len(each) > 1 for each in values.values())
+
+
+def _similar(numbers: Iterable[int]) -> dict[int, str]:
+    """In words, the range that each is in: of numbers as near each other as the steps of --minutes."""
+    groups: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if groups and number <= groups[-1][0] * MOST_BY_CHANCE:
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    return {number: f"{group[0]:,}" + f" to {group[-1]:,}" * (len(group) > 1) for group in groups for number in group}
 
 
 def _letters(number: int) -> str:
@@ -293,6 +321,12 @@ def _remarks(results: Sequence[Result]) -> list[str]:
     ways = {result.how.replace(result.config.game, "the game") for result in results if not math.isnan(result.score)}
     if len(ways) > 1:
         remarks.append(f"The scores were made in different ways, so compare with care: {'; '.join(sorted(ways))}.")
+    formats = {result.config.precision for result in results}
+    if len(formats) > 1 and not _are_compared("precision", results):
+        words = " and ".join(
+            f"{sum(r.config.precision == each for r in results)} in {each}" for each in sorted(formats)
+        )
+        remarks.append(f"Of the runs, {words}: no game and seed was trained in both, so that is not a setting here.")
     nameless = sorted({result.config.game for result in results} - REFERENCES.keys())
     if nameless:
         remarks.append(f"Without a human's score, and so not in the interquartile mean: {', '.join(nameless)}.")

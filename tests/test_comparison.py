@@ -184,6 +184,38 @@ def test_many_options_that_differ_make_settings_with_letters(tmp_path):
     assert len(comparison.settings) == 4
 
 
+def compared(tmp_path, *configs):
+    for number, config in enumerate(configs):
+        make_run(tmp_path / f"{number}", config, (1.0, 2.0))
+    return compare([read_result(folder) for folder in find_runs([tmp_path])], "title", [])
+
+
+def test_what_a_machine_decided_is_not_a_setting(tmp_path):
+    """`--precision auto` and `--minutes` depend on its speed."""
+    first = Config(steps=11_000, seed=1, precision="float32")
+    second = Config(steps=12_000, seed=2, precision="bfloat16")
+    comparison = compared(tmp_path, first, second)
+    assert list(comparison.interquartile_means) == [""] and comparison.settings == {}
+    assert [row["seeds"] for row in comparison.games] == ["2"]
+    (remark,) = comparison.remarks
+    assert remark.startswith("Of the runs, 1 in bfloat16 and 1 in float32: no game and seed was trained in both")
+
+
+def test_it_is_one_where_the_same_game_and_seed_was_trained_both_ways(tmp_path):
+    config = Config(steps=10_000, precision="float32")
+    formats = compared(tmp_path / "formats", config, dataclasses.replace(config, precision="bfloat16", steps=15_000))
+    assert [list(values.values()) for values in formats.settings.values()] == [
+        ["10,000", "15,000"],
+        ["float32", "bfloat16"],
+    ]
+    assert len(formats.interquartile_means) == 2 and formats.remarks == []
+    steps = [dataclasses.replace(config, steps=number, seed=number) for number in (10_000, 10_500, 12_000)]
+    lengths = compared(tmp_path / "lengths", *steps)
+    assert list(lengths.interquartile_means) == ["steps 10,000 to 10,500", "steps 12,000"]
+    both = compared(tmp_path / "both", config, dataclasses.replace(config, steps=10_500))
+    assert list(both.interquartile_means) == ["steps 10,000", "steps 10,500"]
+
+
 @pytest.mark.parametrize("command", [["sweep.py", "--report"], ["compare.py"]])
 def test_a_report_is_a_page_a_table_and_a_picture(runs, command):
     words = [sys.executable, str(REPOSITORY / command[0]), *command[1:]]
