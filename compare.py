@@ -3,8 +3,9 @@
     python compare.py runs/a runs/b              two runs of train.py
     python compare.py sweeps/first runs/mine     a sweep, and a run beside it
 
-Runs that differ in their options are settings, those that differ in the seed alone are taken together. It writes
-report.html (one file with everything), table.csv and curves.png.
+Runs that differ in their options are settings. Those that differ in the seed alone, or in what --precision auto and
+--minutes decided (docs/cluster.md), are taken together. It writes report.html (one file with everything), table.csv and
+curves.png.
 
 Exit status: 0 done, 2 bad input.
 """

@@ -1,5 +1,6 @@
 """What trainings have come to, read from the folders of their runs, and what that says of games and settings."""
 
+import collections
 import dataclasses
 import json
 import math
@@ -321,11 +322,9 @@ def _remarks(results: Sequence[Result]) -> list[str]:
     ways = {result.how.replace(result.config.game, "the game") for result in results if not math.isnan(result.score)}
     if len(ways) > 1:
         remarks.append(f"The scores were made in different ways, so compare with care: {'; '.join(sorted(ways))}.")
-    formats = {result.config.precision for result in results}
+    formats = collections.Counter(result.config.precision for result in results)
     if len(formats) > 1 and not _are_compared("precision", results):
-        words = " and ".join(
-            f"{sum(r.config.precision == each for r in results)} in {each}" for each in sorted(formats)
-        )
+        words = " and ".join(f"{count} in {each}" for each, count in sorted(formats.items()))
         remarks.append(f"Of the runs, {words}: no game and seed was trained in both, so that is not a setting here.")
     nameless = sorted({result.config.game for result in results} - REFERENCES.keys())
     if nameless:

@@ -175,19 +175,18 @@ def test_what_a_reader_should_bear_in_mind_is_said(runs):
     assert "Without a human's score, and so not in the interquartile mean: adventure." in remarks
 
 
-def test_many_options_that_differ_make_settings_with_letters(tmp_path):
-    make_run(tmp_path / "a", Config(steps=1_000), (1.0, 2.0))
-    make_run(tmp_path / "b", Config(steps=1_000, double=True, gamma=0.9, n_step=1, batch_size=32), (1.0, 2.0))
-    comparison = compare([read_result(folder) for folder in find_runs([tmp_path])], "title", [])
-    assert list(comparison.interquartile_means) == ["setting A", "setting B"]
-    assert comparison.settings["double"] == {"setting A": "off", "setting B": "on"}
-    assert len(comparison.settings) == 4
-
-
 def compared(tmp_path, *configs):
     for number, config in enumerate(configs):
         make_run(tmp_path / f"{number}", config, (1.0, 2.0))
     return compare([read_result(folder) for folder in find_runs([tmp_path])], "title", [])
+
+
+def test_many_options_that_differ_make_settings_with_letters(tmp_path):
+    others = Config(steps=1_000, double=True, gamma=0.9, n_step=1, batch_size=32)
+    comparison = compared(tmp_path, Config(steps=1_000), others)
+    assert list(comparison.interquartile_means) == ["setting A", "setting B"]
+    assert comparison.settings["double"] == {"setting A": "off", "setting B": "on"}
+    assert len(comparison.settings) == 4
 
 
 def test_what_a_machine_decided_is_not_a_setting(tmp_path):
