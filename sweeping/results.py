@@ -170,9 +170,10 @@ def _evaluation(folder: Path, config: Config, rows: list[dict[str, float]]) -> t
 def _labels(results: Sequence[Result]) -> tuple[list[str], dict[str, dict[str, str]]]:
     """What the setting of each run is called, and the options that differ: their values in words, by setting."""
     options = [{name: _in_words(value) for name, value in result.setting.items()} for result in results]
-    if not _are_compared("precision", results):
-        for each in options:
-            del each["precision"]
+    for name in ("precision", "evaluations"):
+        if not _are_compared(name, results):
+            for each in options:
+                del each[name]
     if not _are_compared("steps", results):
         similar = _similar(result.config.steps for result in results)
         for result, each in zip(results, options, strict=True):
@@ -194,7 +195,7 @@ def _are_compared(name: str, results: Sequence[Result]) -> bool:
     """Whether a game and seed was trained with several values of an option that a machine may have decided."""
     values: dict[Config, set[Any]] = {}
     for result in results:
-        rest = dataclasses.replace(result.config, precision="auto", steps=1)
+        rest = dataclasses.replace(result.config, precision="auto", evaluations=1, steps=1)
         values.setdefault(rest, set()).add(getattr(result.config, name))
     return any(len(each) > 1 for each in values.values())
 

@@ -192,7 +192,7 @@ def test_many_options_that_differ_make_settings_with_letters(tmp_path):
 def test_what_a_machine_decided_is_not_a_setting(tmp_path):
     """`--precision auto` and `--minutes` depend on its speed."""
     first = Config(steps=11_000, seed=1, precision="float32")
-    second = Config(steps=12_000, seed=2, precision="bfloat16")
+    second = Config(steps=12_000, seed=2, precision="bfloat16", evaluations=4)
     comparison = compared(tmp_path, first, second)
     assert list(comparison.interquartile_means) == [""] and comparison.settings == {}
     assert [row["seeds"] for row in comparison.games] == ["2"]
@@ -208,6 +208,8 @@ def test_it_is_one_where_the_same_game_and_seed_was_trained_both_ways(tmp_path):
         ["float32", "bfloat16"],
     ]
     assert len(formats.interquartile_means) == 2 and formats.remarks == []
+    evaluations = compared(tmp_path / "evaluations", config, dataclasses.replace(config, evaluations=4))
+    assert list(evaluations.interquartile_means) == ["evaluations 10", "evaluations 4"]
     steps = [dataclasses.replace(config, steps=number, seed=number) for number in (10_000, 10_500, 12_000)]
     lengths = compared(tmp_path / "lengths", *steps)
     assert list(lengths.interquartile_means) == ["steps 10,000 to 10,500", "steps 12,000"]

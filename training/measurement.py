@@ -21,8 +21,7 @@ from training.run import Run
 
 BYTES_OF_WORKER = 60_000_000
 BYTES_OF_PROGRAM = 1_200_000_000  # TensorFlow, networks, optimizer
-SECONDS_OF_EVALUATION_GAME = 0.5  # a beginner's; a master's are longer, but in a longer training
-SHARE_OF_EVALUATIONS = 0.05  # of the time, at least
+SHARE_OF_EVALUATIONS = 0.25  # of the time, at most, if there is more than one
 SPEED_THAT_LASTS = 0.95  # of that measured at the start: the memory outgrows the caches, checkpoints are written
 
 
@@ -41,6 +40,39 @@ def bytes_per_observation(game: str, steps: int = 1_000) -> float:
         if terminated or truncated:
             observation, _ = environment.reset()
     return 1.2 * memory.nbytes / steps  # later levels may show more than the first
+
+
+def steps_per_game(game: str, steps: int = 3_000) -> float:
+    """How long a random player's games last, in agent steps; at most `steps`, which are played for it."""
+    environment, ended = AtariEnvironment(game=game), 0
+    environment.reset(seed=0)
+    environment.action_space.seed(0)
+    for _ in range(steps):
+        _, _, terminated, truncated, _ = environment.step(environment.action_space.sample())
+        if terminated or truncated:
+            environment.reset()
+            ended += 1
+    environment.close()
+    return steps / max(1, ended)
+
+
+def fit_into(config: Config, steps: float, game_steps: float) -> Config:
+    """Divides the agent steps that a time allows between the training and its evaluations.
+
+    A step takes about as long in both: an evaluation does not learn, but plays fewer games side by side. A game
+    lasts some 600 steps more after 1,000,000 steps of training than 1.5 times as long as a random player's, the median
+    of eight games. Where it lasts long, as in Name This Game, there are fewer evaluations; the one at the end stays.
+
+    Args:
+        config: Of the training; its `steps` are replaced, and its `evaluations` where they are too many.
+        steps: That fit into the time.
+        game_steps: See `steps_per_game`.
+    """
+    evaluation_steps = config.evaluation_games * (1.5 * game_steps + 600 * min(1.0, steps / 1_000_000))
+    affordable = max(1, int(SHARE_OF_EVALUATIONS * steps / evaluation_steps))
+    evaluations = min(config.evaluations, affordable)
+    of_training = max(steps - evaluations * evaluation_steps, steps / 2)
+    return dataclasses.replace(config, steps=max(1_000, int(of_training)), evaluations=evaluations)
 
 
 def seconds_per_update(agents: dict, batch_size: int, rounds: int = 10) -> dict[str, float]:
@@ -109,17 +141,20 @@ def settle_by_measurement(
     for environment in environments:
         environment.close()
     config = dataclasses.replace(config, precision=precision)
+    evaluations = ""
     if minutes is not None:
+        game_steps = steps_per_game(config.game)
         seconds_left = 60 * minutes - (time.monotonic() - started)
+        config = fit_into(config, speed * max(0.0, seconds_left), game_steps)
         if config.evaluations:
-            of_games = SECONDS_OF_EVALUATION_GAME * config.evaluations * config.evaluation_games
-            seconds_left -= min(max(of_games, SHARE_OF_EVALUATIONS * seconds_left), seconds_left / 2)
-        config = dataclasses.replace(config, steps=max(1_000, int(speed * seconds_left)))
+            evaluations = f", {console.counted(config.evaluations, 'evaluation')} the rest"
+        if config.evaluations < run.config.evaluations:
+            evaluations += f" ({run.config.evaluations} would take too long)"
     updates = ", ".join(f"{1_000 * seconds:.1f} ms in {name}" for name, seconds in update_seconds.items())
     console.say(
         screen,
         f"Measured here: an update takes {updates}. {config.steps:,} steps in {precision} will take about "
-        f"{console.duration(config.steps / speed)}.",
+        f"{console.duration(config.steps / speed)}{evaluations}.",
     )
     return dataclasses.replace(run, config=config, steps=config.steps)
 
