@@ -4,7 +4,7 @@ import difflib
 import functools
 import re
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ale_py
@@ -333,6 +333,18 @@ class AtariEnvironment(gymnasium.Env[np.ndarray, Any]):
 
     def _info(self, life_lost: bool) -> dict[str, Any]:
         return {"lives": self._lives, "life_lost": life_lost, "score": self._score}
+
+
+def random_play(game: str, steps: int) -> Iterator[tuple[np.ndarray, np.ndarray, bool]]:
+    """Some steps of random play: the screens before and after each, and whether a game ended. Always the same."""
+    environment = AtariEnvironment(game=game)
+    screen, _ = environment.reset(seed=0)
+    environment.action_space.seed(0)
+    for _ in range(steps):
+        next_screen, _, terminated, truncated, _ = environment.step(environment.action_space.sample())
+        ended = terminated or truncated
+        yield screen, next_screen, ended
+        screen = environment.reset()[0] if ended else next_screen
 
 
 def _texts_in(console: bytes) -> list[tuple[int, bytes]]:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from config import Config
-from environments.atari import AtariEnvironment
+from environments.atari import random_play
 from processors.frames import small_grey
 
 RANDOM_STEPS = 200
@@ -18,13 +18,7 @@ def background(config: Config) -> int:
     """
     if config.background >= 0:
         return config.background
-    environment = AtariEnvironment(game=config.game)
-    environment.reset(seed=0)
-    environment.action_space.seed(0)
     pixels = np.zeros(256, np.int64)  # of each grey
-    for _ in range(RANDOM_STEPS):
-        observation, _, terminated, truncated, _ = environment.step(environment.action_space.sample())
-        pixels += np.bincount(small_grey(observation).ravel(), minlength=256)
-        if terminated or truncated:
-            environment.reset()
+    for _, screen, _ in random_play(config.game, RANDOM_STEPS):
+        pixels += np.bincount(small_grey(screen).ravel(), minlength=256)
     return int(np.searchsorted(np.cumsum(pixels), pixels.sum() / 2))

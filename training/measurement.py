@@ -12,7 +12,7 @@ from rich.console import Console
 
 import console
 from config import Config
-from environments.atari import AtariEnvironment
+from environments.atari import random_play
 from keras_rl import rl
 from keras_rl.memory import SequentialMemory
 from models.policy_file import WINDOW_LENGTH
@@ -27,33 +27,15 @@ SPEED_THAT_LASTS = 0.95  # of that measured at the start: the memory outgrows th
 
 def bytes_per_observation(game: str, steps: int = 1_000) -> float:
     """What an observation takes in the replay memory, from some random play: 0.3 kB in Pong, 1 kB in Ms. Pac-Man."""
-    environment, processor, memory = (
-        AtariEnvironment(game=game),
-        AtariProcessor(),
-        SequentialMemory(steps, WINDOW_LENGTH),
-    )
-    observation, _ = environment.reset(seed=0)
-    environment.action_space.seed(0)
-    for _ in range(steps):
-        memory.append(processor.process_observation(observation), 0, 0.0, False)
-        observation, _, terminated, truncated, _ = environment.step(environment.action_space.sample())
-        if terminated or truncated:
-            observation, _ = environment.reset()
+    processor, memory = AtariProcessor(), SequentialMemory(steps, WINDOW_LENGTH)
+    for screen, _, _ in random_play(game, steps):
+        memory.append(processor.process_observation(screen), 0, 0.0, False)
     return 1.2 * memory.nbytes / steps  # later levels may show more than the first
 
 
 def steps_per_game(game: str, steps: int = 3_000) -> float:
     """How long a random player's games last, in agent steps; at most `steps`, which are played for it."""
-    environment, ended = AtariEnvironment(game=game), 0
-    environment.reset(seed=0)
-    environment.action_space.seed(0)
-    for _ in range(steps):
-        _, _, terminated, truncated, _ = environment.step(environment.action_space.sample())
-        if terminated or truncated:
-            environment.reset()
-            ended += 1
-    environment.close()
-    return steps / max(1, ended)
+    return steps / max(1, sum(ended for _, _, ended in random_play(game, steps)))
 
 
 def fit_into(config: Config, steps: float, game_steps: float) -> Config:
@@ -65,7 +47,7 @@ def fit_into(config: Config, steps: float, game_steps: float) -> Config:
 
     Args:
         config: Of the training; its `steps` are replaced, and its `evaluations` where they are too many.
-        steps: That fit into the time.
+        steps: That fit into the time. The training gets at least half of them.
         game_steps: See `steps_per_game`.
     """
     evaluation_steps = config.evaluation_games * (1.5 * game_steps + 600 * min(1.0, steps / 1_000_000))
@@ -122,7 +104,7 @@ def settle_by_measurement(
     build_environments: Callable[[Config], list],
     build_agent: Callable[[Config, list], Any],
 ) -> Run:
-    """Decides what depends on the machine, if it is open: the number format and, for --minutes, the number of steps."""
+    """Decides what depends on the machine, if it is open: number format and, for --minutes, steps and evaluations."""
     config = run.config
     if config.precision != "auto" and minutes is None:
         return run
@@ -141,20 +123,20 @@ def settle_by_measurement(
     for environment in environments:
         environment.close()
     config = dataclasses.replace(config, precision=precision)
-    evaluations = ""
+    the_rest = ""
     if minutes is not None:
         game_steps = steps_per_game(config.game)
         seconds_left = 60 * minutes - (time.monotonic() - started)
         config = fit_into(config, speed * max(0.0, seconds_left), game_steps)
         if config.evaluations:
-            evaluations = f", {console.counted(config.evaluations, 'evaluation')} the rest"
+            the_rest = f", {console.counted(config.evaluations, 'evaluation')} the rest"
         if config.evaluations < run.config.evaluations:
-            evaluations += f" ({run.config.evaluations} would take too long)"
+            the_rest += f" ({run.config.evaluations} would take too long)"
     updates = ", ".join(f"{1_000 * seconds:.1f} ms in {name}" for name, seconds in update_seconds.items())
     console.say(
         screen,
         f"Measured here: an update takes {updates}. {config.steps:,} steps in {precision} will take about "
-        f"{console.duration(config.steps / speed)}{evaluations}.",
+        f"{console.duration(config.steps / speed)}{the_rest}.",
     )
     return dataclasses.replace(run, config=config, steps=config.steps)
 
